@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * SvqDevice: one shadowed device.  It joins a guest side (a vhost-user server) and a device side
+ * (a VhostDevice) by one shadow virtqueue for each virtqueue.
+ *
+ * Threads: the main thread, but for svq_device_queue_stats(), which any may call while
+ * the device exists.
+ */
+#ifndef HW_SVQ_SVQ_DEVICE_H
+#define HW_SVQ_SVQ_DEVICE_H
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "hw/vhost/vhost-device.h"
+#include "hw/vhost/vhost-user-server.h"
+#include "util/iothread.h"
+
+typedef struct SvqDevice SvqDevice;
+
+typedef enum OnOffAuto { ON_OFF_AUTO_AUTO, ON_OFF_AUTO_ON, ON_OFF_AUTO_OFF } OnOffAuto;
+
+/* Ring features of one side: on: must be there; off: never; auto: if the other party has it. */
+typedef struct SvqRingFeatures {
+    OnOffAuto packed;
+    OnOffAuto event_idx;
+    OnOffAuto indirect_desc;
+    OnOffAuto in_order;
+} SvqRingFeatures;
+
+typedef struct SvqDeviceConfig {
+    const char *id;
+    VhostDevice *backend;               /* owned by the caller, outlives the device */
+    SvqRingFeatures shadow;             /* towards the device */
+    SvqRingFeatures guest;              /* offered to the guest */
+    uint32_t queue_size;                /* of shadow rings; 0: as the guest's ring */
+    /*
+     * The thread of virtqueue q is iothreads[q], round robin: iothreads[q % n_iothreads].
+     * References are taken.
+     */
+    IOThread *const *iothreads;
+    unsigned int n_iothreads;           /* at least 1 */
+    /* A guest that starts a packed ring at base 0 (User Mode Linux) means its beginning. */
+    bool lenient_base;
+} SvqDeviceConfig;
+
+typedef enum SvqQueueState { SVQ_QUEUE_STOPPED, SVQ_QUEUE_RUNNING, SVQ_QUEUE_BROKEN } SvqQueueState;
+
+/* Counters of one queue since the device was made; taken while it runs. */
+typedef struct SvqQueueStats {
+    SvqQueueState state;
+    const char *iothread;       /* id */
+    bool guest_packed, shadow_packed;
+    uint64_t buffers;           /* offered to the device */
+    uint64_t returned;          /* handed back to the guest */
+    uint64_t bytes;             /* offered to the device */
+    uint64_t bursts;            /* of offering */
+    uint64_t kicks_sent, kicks_suppressed;      /* to the device */
+    uint64_t calls_sent, calls_suppressed;      /* to the guest */
+    uint64_t polls_hit, polls_missed;
+    uint64_t full;              /* times that the shadow ring had no room */
+    uint64_t errors;
+} SvqQueueStats;
+
+/* NULL and @errp: the configuration cannot be. */
+SvqDevice *svq_device_new(const SvqDeviceConfig *config, GError **errp);
+void svq_device_free(SvqDevice *dev);
+
+/* Serves VMMs at @address, as soon as the device side is there. 0, or -errno with @errp. */
+int svq_device_listen(SvqDevice *dev, const VhostSocketAddress *address, GError **errp);
+
+const char *svq_device_get_id(const SvqDevice *dev);
+unsigned int svq_device_get_queue_count(const SvqDevice *dev);
+
+/* False if there is no virtqueue @index. */
+bool svq_device_get_queue_stats(const SvqDevice *dev, unsigned int index, SvqQueueStats *stats);
+
+#endif

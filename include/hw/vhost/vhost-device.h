@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * VhostDevice: the device side, as the engine sees it, whatever is behind it
+ * (vhost-user-client, the built-in devices, vhost-vdpa).
+ *
+ * How it works.  A device has features, configuration space, a status, and rings.  It
+ * is started in this order: set_features, set_memory, rings (ring_start, ring_enable),
+ * set_status with DRIVER_OK.  Rings may be added after DRIVER_OK.  ring_stop() returns
+ * only when the device does not touch that ring any more.  reset() takes everything back.
+ *
+ * Threads: the main thread calls; a device may block it for a bounded time (a
+ * vhost-user peer gets VHOST_DEVICE_TIMEOUT_MS to answer, then it counts as gone).
+ * A device works its rings in whatever thread it likes.
+ */
+#ifndef HW_VHOST_VHOST_DEVICE_H
+#define HW_VHOST_VHOST_DEVICE_H
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "hw/virtio/memory-map.h"
+#include "hw/virtio/vring.h"
+#include "util/aio-context.h"
+
+#define VHOST_DEVICE_TIMEOUT_MS 10000
+
+typedef struct VhostDevice VhostDevice;
+
+/* A ring offered to the device. */
+typedef struct VhostRing {
+    uint32_t num;
+    VringBase base;         /* where both sides begin */
+    VringAreas areas;       /* our addresses, inside a region of the map given last */
+    uint64_t desc_iova, driver_iova, device_iova;   /* the device's */
+    int kick_fd;            /* we write it; borrowed until ring_stop */
+    int call_fd;            /* the device writes it; borrowed until ring_stop */
+    AioContext *ctx;        /* where the engine runs this queue: a hint for built-in devices */
+} VhostRing;
+
+typedef struct VhostDeviceOps {
+    const char *type;       /* as in -backend TYPE */
+    /* All 0, or -errno with @errp. */
+    int (*set_features)(VhostDevice *dev, uint64_t features, GError **errp);
+    int (*set_memory)(VhostDevice *dev, const MemoryMap *map, GError **errp);
+    int (*set_status)(VhostDevice *dev, uint8_t status, GError **errp);
+    int (*ring_start)(VhostDevice *dev, unsigned int index, const VhostRing *ring, GError **errp);
+    int (*ring_enable)(VhostDevice *dev, unsigned int index, bool enable, GError **errp);
+    int (*ring_stop)(VhostDevice *dev, unsigned int index, GError **errp);
+    /* Exactly @size bytes; -EINVAL if that leaves the configuration space; -ENOTSUP: has none. */
+    int (*get_config)(VhostDevice *dev, void *data, uint32_t offset, uint32_t size, GError **errp);
+    int (*set_config)(VhostDevice *dev, const void *data, uint32_t offset, uint32_t size,
+                      GError **errp);
+    int (*reset)(VhostDevice *dev, GError **errp);
+    void (*free)(VhostDevice *dev);
+} VhostDeviceOps;
+
+/* What a device tells its owner, in the main thread, never from inside a call of an op. */
+typedef struct VhostDeviceNotify {
+    /* It is there and may be used: features, queue_count, max_regions are valid. */
+    void (*ready)(void *opaque);
+    /* It is gone; every op fails with -ENOTCONN until ready comes again. */
+    void (*gone)(void *opaque);
+    void (*config_changed)(void *opaque);
+} VhostDeviceNotify;
+
+/* Embedded at the start of each implementation. */
+struct VhostDevice {
+    const VhostDeviceOps *ops;
+    char *id;
+    bool connected;             /* ops may be called */
+    bool has_config;            /* it has a configuration space to ask for */
+    uint64_t features;          /* virtio feature bits that it offers, no vhost bits */
+    uint32_t queue_count;       /* virtqueues that it can have */
+    uint32_t max_regions;       /* of the map that set_memory takes */
+    const VhostDeviceNotify *notify;    /* set by the owner; NULL: nobody */
+    void *notify_opaque;
+};
+
+#endif

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * MemoryMap: an immutable snapshot of the memory that a guest shares with us.
+ *
+ * How it works.  Regions are sorted by guest-physical address and do not overlap.  A map
+ * is built by the main thread, published with rcu_assign_pointer() and never changed;
+ * memory_map_unref() of the last reference frees it after a grace period, and only
+ * then is a region's memory unmapped (if no other map shares it).  Data-path threads read
+ * it under RCU (util/rcu.h) and never take references.
+ *
+ * Addresses are translated by guest-physical address, never by way of a host virtual
+ * address: two guest addresses may alias one host address.
+ */
+#ifndef HW_VIRTIO_MEMORY_MAP_H
+#define HW_VIRTIO_MEMORY_MAP_H
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "hw/virtio/vring.h"
+
+#define MEMORY_MAP_MAX_REGIONS 512
+
+/* One mapping of shared memory; counted, shared by the maps that contain it. */
+typedef struct MemoryRegion {
+    uint64_t gpa;           /* first guest-physical address */
+    uint64_t size;          /* bytes */
+    uint64_t iova;          /* what the device calls gpa */
+    uint64_t user_addr;     /* what the VMM calls gpa (vhost-user ring addresses) */
+    uint8_t *host;          /* what we call gpa */
+    int fd;                 /* the memory's file, owned */
+    uint64_t fd_offset;     /* of gpa, bytes */
+    /* private */
+    void *mapping;
+    size_t mapping_size;
+    int refs;
+} MemoryRegion;
+
+typedef struct MemoryMap MemoryMap;
+
+/*
+ * Maps @size bytes at @offset of @fd as guest memory [gpa, gpa + size).  Takes ownership
+ * of @fd, on failure too.  iova is set to gpa.  NULL and @errp: size 0, address or offset
+ * wraps, file too short, mmap fails.
+ */
+MemoryRegion *memory_region_new(int fd, uint64_t offset, uint64_t gpa, uint64_t size,
+                                uint64_t user_addr, GError **errp);
+MemoryRegion *memory_region_ref(MemoryRegion *region);
+void memory_region_unref(MemoryRegion *region);
+
+/*
+ * A map of @n regions in any order; takes a reference to each. NULL and @errp: more than
+ * MEMORY_MAP_MAX_REGIONS, or two overlap in gpa.  n may be 0.
+ */
+MemoryMap *memory_map_new(MemoryRegion *const *regions, unsigned int n, GError **errp);
+
+/* Any thread but one that reads the map: frees it after a grace period. */
+void memory_map_unref(MemoryMap *map);
+
+unsigned int memory_map_count(const MemoryMap *map);
+const MemoryRegion *memory_map_region(const MemoryMap *map, unsigned int i);
+
+/* Differs between any two maps of this process. */
+uint64_t memory_map_generation(const MemoryMap *map);
+
+/* The host address of [gpa, gpa + size), or NULL if that is not within one region. */
+void *memory_map_host(const MemoryMap *map, uint64_t gpa, uint64_t size);
+
+/* The same for a VMM's user address.  *gpa, unless NULL, is what the guest calls it. */
+void *memory_map_host_of_user(const MemoryMap *map, uint64_t user_addr, uint64_t size,
+                              uint64_t *gpa);
+
+/* The host address of [iova, iova + size) as a device names it, or NULL. */
+void *memory_map_host_of_iova(const MemoryMap *map, uint64_t iova, uint64_t size);
+
+#endif

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * AioContext: an event loop that one thread owns.
+ *
+ * Handlers watch file descriptors.  A handler with a poll callback is also asked
+ * while the loop busy-polls, adaptively, before it sleeps.  Bottom halves carry
+ * work into the loop from any thread.
+ *
+ * Threads: "owner" is the thread that calls aio_poll(); before the first
+ * aio_poll() it is the thread that made the context.  Unless a function says
+ * "any thread", only the owner may call it.
+ */
+#ifndef UTIL_AIO_CONTEXT_H
+#define UTIL_AIO_CONTEXT_H
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <urcu/wfcqueue.h>
+
+typedef struct AioContext AioContext;
+typedef struct AioHandler AioHandler;
+
+typedef struct AioHandlerOps {
+    /* The descriptor is readable (or at its end, or in error). */
+    void (*ready)(void *opaque);
+    /* Look for work, do some, tell whether there was any.  NULL: never polled. */
+    bool (*poll)(void *opaque);
+    /*
+     * The loop begins to poll this handler: its notifications may be suppressed.
+     * The loop ends polling it: notifications must be allowed again; the loop
+     * calls poll once more afterwards, so nothing is lost in between.
+     * Both or neither; only with poll.
+     */
+    void (*poll_begin)(void *opaque);
+    void (*poll_end)(void *opaque);
+} AioHandlerOps;
+
+/* How long the loop polls before it sleeps; the knobs and their meaning are QEMU's. */
+typedef struct AioPollParams {
+    int64_t max_ns;     /* upper bound of polling before a sleep; 0: never poll */
+    int64_t grow;       /* factor when polling was too short; 0: 2 */
+    int64_t shrink;     /* divisor when polling was in vain; 0: back to no polling */
+} AioPollParams;
+
+#define AIO_POLL_PARAMS_DEFAULT ((AioPollParams){ .max_ns = 32768 })
+
+/* A bottom half: embed it, initialise it once, schedule it as often as you like. */
+typedef struct AioBh {
+    struct cds_wfcq_node node;
+    unsigned int scheduled;             /* atomic: in the queue */
+    void (*fn)(void *opaque);
+    void *opaque;
+} AioBh;
+
+/* NULL and @errp if the kernel has no epoll instance or eventfd left. */
+AioContext *aio_context_new(GError **errp);
+
+/* Any thread, once nobody uses it any more; all its handlers are removed. */
+void aio_context_free(AioContext *ctx);
+
+/* Any thread; takes effect at the next iteration. */
+void aio_context_set_poll_params(AioContext *ctx, const AioPollParams *params);
+
+/*
+ * Watches @fd (-1: no descriptor, only polled; the loop then never sleeps while it
+ * is there) until aio_remove_handler(). @ops and @opaque outlive it.
+ * NULL if epoll refuses the descriptor (a regular file, or no memory): errno says why.
+ */
+AioHandler *aio_add_handler(AioContext *ctx, int fd, const AioHandlerOps *ops, void *opaque);
+
+/* No callback of @handler runs after this, though it may be called from one. */
+void aio_remove_handler(AioContext *ctx, AioHandler *handler);
+
+/*
+ * One iteration: bottom halves, polling, a sleep in the kernel if @blocking and there
+ * is nothing to do, ready handlers.  True if anything was done.
+ */
+bool aio_poll(AioContext *ctx, bool blocking);
+
+void aio_bh_init(AioBh *bh, void (*fn)(void *opaque), void *opaque);
+
+/*
+ * Any thread: runs bh->fn in the owner's loop, once however often it is scheduled
+ * before it runs.  Wait-free; a system call only if the loop may be asleep.
+ * What the caller wrote before is seen by fn.
+ */
+void aio_bh_schedule(AioContext *ctx, AioBh *bh);
+
+/*
+ * Any thread but the owner: runs fn in the owner's loop and waits until it has run.
+ * From the owner: calls it at once.
+ */
+void aio_run_in(AioContext *ctx, void (*fn)(void *opaque), void *opaque);
+
+/* Any thread: makes a sleeping or polling aio_poll() return. */
+void aio_notify(AioContext *ctx);
+
+/* Any thread: sleeps in the kernel so far (relaxed counter). */
+uint64_t aio_context_sleeps(const AioContext *ctx);
+
+#endif
