@@ -14,23 +14,32 @@
 #define UTIL_AIO_CONTEXT_H
 
 #include <glib.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <urcu/wfcqueue.h>
 
 typedef struct AioContext AioContext;
 typedef struct AioHandler AioHandler;
 
 typedef struct AioHandlerOps {
-    /* The descriptor is readable (or at its end, or in error). */
+    /*
+     * The descriptor is readable (or at its end, or in error).  It is called again for as
+     * long as that is so: a handler that cannot drain its descriptor removes itself, or
+     * the loop spins.
+     */
     void (*ready)(void *opaque);
-    /* Look for work, do some, tell whether there was any.  NULL: never polled. */
+    /*
+     * Look for work, do some, tell whether there was any.  NULL: never polled.  While there
+     * is, the loop comes back at once and looks at descriptors only every 64 iterations:
+     * what one call does must be bounded.
+     */
     bool (*poll)(void *opaque);
     /*
      * The loop begins to poll this handler: its notifications may be suppressed.
      * The loop ends polling it: notifications must be allowed again; the loop
      * calls poll once more afterwards, so nothing is lost in between.
-     * Both or neither; only with poll.
+     * Both or neither; only with poll.  aio_remove_handler() ends polling too, without
+     * that last poll.
      */
     void (*poll_begin)(void *opaque);
     void (*poll_end)(void *opaque);
@@ -47,8 +56,8 @@ typedef struct AioPollParams {
 
 /* A bottom half: embed it, initialise it once, schedule it as often as you like. */
 typedef struct AioBh {
-    struct cds_wfcq_node node;
-    unsigned int scheduled;             /* atomic: in the queue */
+    struct AioBh *next;
+    atomic_bool scheduled;              /* waits to be run */
     void (*fn)(void *opaque);
     void *opaque;
 } AioBh;
@@ -63,17 +72,23 @@ void aio_context_free(AioContext *ctx);
 void aio_context_set_poll_params(AioContext *ctx, const AioPollParams *params);
 
 /*
- * Watches @fd (-1: no descriptor, only polled; the loop then never sleeps while it
- * is there) until aio_remove_handler(). @ops and @opaque outlive it.
- * NULL if epoll refuses the descriptor (a regular file, or no memory): errno says why.
+ * Watches @fd until aio_remove_handler(). @ops and @opaque outlive it, and so does @fd:
+ * it is closed only after the removal.
+ * -1: no descriptor, only polled, whatever AioPollParams say; the loop then never sleeps
+ * while the handler is there.
+ * NULL if epoll refuses the descriptor (a regular file, the same one twice, or no
+ * memory): errno says why.
  */
 AioHandler *aio_add_handler(AioContext *ctx, int fd, const AioHandlerOps *ops, void *opaque);
 
-/* No callback of @handler runs after this, though it may be called from one. */
+/*
+ * No callback of @handler runs after this, though it may be called from one, of this
+ * handler or of another.
+ */
 void aio_remove_handler(AioContext *ctx, AioHandler *handler);
 
 /*
- * One iteration: bottom halves, polling, a sleep in the kernel if @blocking and there
+ * Not from within a callback.  One iteration: bottom halves, polling, a sleep in the kernel if @blocking and there
  * is nothing to do, ready handlers.  True if anything was done.
  */
 bool aio_poll(AioContext *ctx, bool blocking);
@@ -82,13 +97,15 @@ void aio_bh_init(AioBh *bh, void (*fn)(void *opaque), void *opaque);
 
 /*
  * Any thread: runs bh->fn in the owner's loop, once however often it is scheduled
- * before it runs.  Wait-free; a system call only if the loop may be asleep.
- * What the caller wrote before is seen by fn.
+ * before it runs, in the order of scheduling.  Lock-free; a system call only if the loop may be asleep.
+ * What the caller wrote before is seen by fn.  One that fn schedules, itself say, runs in
+ * the next iteration.  fn may free @bh.
  */
 void aio_bh_schedule(AioContext *ctx, AioBh *bh);
 
 /*
- * Any thread but the owner: runs fn in the owner's loop and waits until it has run.
+ * Any thread but the owner: runs fn in the owner's loop and waits until it has run; what
+ * fn wrote is seen by the caller.  The caller is offline for RCU meanwhile.
  * From the owner: calls it at once.
  */
 void aio_run_in(AioContext *ctx, void (*fn)(void *opaque), void *opaque);

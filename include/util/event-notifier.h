@@ -6,7 +6,8 @@
  * (User Mode Linux does for call descriptors): everything here works on both.
  * The descriptor is always non-blocking, so no peer can make us sleep in it.
  *
- * Any thread may call event_notifier_set(); a notifier has one reader.
+ * Any thread may call event_notifier_set(); a notifier has one reader.  A program that
+ * sets notifiers ignores SIGPIPE: the read end of a pipe may be gone.
  */
 #ifndef UTIL_EVENT_NOTIFIER_H
 #define UTIL_EVENT_NOTIFIER_H
@@ -30,8 +31,9 @@ int event_notifier_init_fd(EventNotifier *e, int fd);
 void event_notifier_cleanup(EventNotifier *e);
 
 /*
- * Wakes the reader.  0, or -errno; a full pipe or counter is success, for then
- * the reader has a wake-up waiting already.  One system call, none if @e->fd is -1.
+ * Wakes the reader.  0, or -errno (-EPIPE: no reader is left); a full pipe or counter is
+ * success, for then the reader has a wake-up waiting already.  One system call, none if
+ * @e->fd is -1.
  */
 int event_notifier_set(const EventNotifier *e);
 

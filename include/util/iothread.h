@@ -16,8 +16,8 @@ typedef struct IOThread IOThread;
 
 /*
  * Starts the thread; it is running its loop, registered with RCU, when this returns.
- * @cpus: where it may run; NULL: wherever its creator may.  NULL and @errp on failure
- * (a CPU that is not there, no thread left).
+ * @params: NULL: AIO_POLL_PARAMS_DEFAULT.  @cpus: where it may run; NULL: wherever its
+ * creator may.  NULL and @errp on failure (a CPU that is not there, no thread left).
  */
 IOThread *iothread_new(const char *id, const AioPollParams *params, const cpu_set_t *cpus,
                        GError **errp);

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What the parts of an AioContext know of each other: the loop, its handlers, its bottom halves. */
+#ifndef UTIL_AIO_INTERNAL_H
+#define UTIL_AIO_INTERNAL_H
+
+#include <urcu/list.h>
+
+#include "util/aio-context.h"
+#include "util/event-notifier.h"
+#include "aio-monitor.h"
+
+#define AIO_CACHE_LINE 64
+
+struct AioHandler {
+    struct cds_list_head node;          /* in AioContext.handlers */
+    struct cds_list_head poll_node;     /* in AioContext.poll_list, if listed */
+    const AioHandlerOps *ops;
+    void *opaque;
+    int fd;
+    bool removed;       /* no callback any more; freed when the iteration ends */
+    bool listed;
+    bool polling;       /* between poll_begin and poll_end */
+    bool fired;         /* it had work when it was last asked, or its descriptor fired */
+    bool active;        /* it fired since idle_since_ns was looked at */
+    int64_t idle_since_ns;
+    int64_t poll_ns;
+};
+
+struct AioContext {
+    /* The owner's alone. */
+    AioMonitor *monitor;
+    struct cds_list_head handlers;
+    struct cds_list_head poll_list;     /* those worth polling */
+    unsigned int n_unwatched;           /* handlers without descriptor */
+    unsigned int n_removed;             /* removed, not yet freed */
+    unsigned int rounds;                /* iterations since descriptors were looked at */
+    bool iterating;
+    int64_t poll_ns;                    /* the greatest of poll_list */
+    int64_t blocked_since_ns;           /* when polling in vain began; 0: there was none */
+    int64_t (*now_ns)(void);
+
+    /* Read by all, seldom written. */
+    _Alignas(AIO_CACHE_LINE) EventNotifier notifier;
+    _Atomic(const void *) owner;
+    _Atomic int64_t poll_max_ns;
+    _Atomic int64_t poll_grow;
+    _Atomic int64_t poll_shrink;
+    _Atomic uint64_t sleeps;
+
+    /*
+     * How a sleeping owner is woken.  The owner stores asleep, then loads bhs and notified;
+     * who wants it stores bhs or notified, then loads asleep.  All six are seq_cst: in
+     * their one total order either the owner sees the work, or the other sees it asleep.
+     */
+    _Alignas(AIO_CACHE_LINE) _Atomic(AioBh *) bhs;      /* the latest first */
+    atomic_bool notified;
+    atomic_bool asleep;
+};
+
+/* A bottom half or a notification waits: do not sleep. */
+static inline bool aio_work_is_pending(AioContext *ctx)
+{
+    return atomic_load(&ctx->bhs) || atomic_load(&ctx->notified);
+}
+
+bool aio_is_owner(AioContext *ctx);
+
+/*
+ * Asks the handlers that are being polled; @may_block: begins to poll the others too, and
+ * goes on for as long as the policy says.  True if there was work.
+ */
+bool aio_handlers_poll(AioContext *ctx, bool may_block);
+
+/* Calls the handlers whose descriptors are ready; @block: sleeps until there is something. */
+bool aio_handlers_dispatch(AioContext *ctx, bool block);
+
+/* Frees those that were removed from within a callback. */
+void aio_handlers_reap(AioContext *ctx);
+
+#endif
