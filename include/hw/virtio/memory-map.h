@@ -4,7 +4,7 @@
  *
  * How it works.  Regions are sorted by guest-physical address and do not overlap.  A map
  * is built by the main thread, published with rcu_assign_pointer() and never changed;
- * memory_map_unref() of the last reference frees it after a grace period, and only
+ * memory_map_free() frees it after a grace period, and only
  * then is a region's memory unmapped (if no other map shares it).  Data-path threads read
  * it under RCU (util/rcu.h) and never take references.
  *
@@ -18,7 +18,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "hw/virtio/vring.h"
+#include "util/rcu.h"
 
 #define MEMORY_MAP_MAX_REGIONS 512
 
@@ -34,10 +34,26 @@ typedef struct MemoryRegion {
     /* private */
     void *mapping;
     size_t mapping_size;
-    int refs;
+    gatomicrefcount refs;
 } MemoryRegion;
 
-typedef struct MemoryMap MemoryMap;
+/* What a translation needs of a region, on half a cache line. */
+typedef struct MemoryRange {
+    uint64_t gpa;
+    uint64_t size;          /* bytes */
+    uint64_t iova_delta;    /* iova - gpa, modulo 2^64 */
+    uint8_t *host;
+} MemoryRange;
+
+typedef struct MemoryMap {
+    uint64_t generation;    /* differs between any two maps of this process */
+    unsigned int n;         /* regions */
+    unsigned int half;      /* of the length of @starts */
+    uint64_t *starts;       /* each range's gpa, padded with UINT64_MAX to a power of two */
+    MemoryRange *ranges;    /* sorted by gpa, disjoint; an empty map has one of size 0 */
+    MemoryRegion **regions; /* as ranges */
+    struct rcu_head rcu;
+} MemoryMap;
 
 /*
  * Maps @size bytes at @offset of @fd as guest memory [gpa, gpa + size).  Takes ownership
@@ -55,14 +71,30 @@ void memory_region_unref(MemoryRegion *region);
  */
 MemoryMap *memory_map_new(MemoryRegion *const *regions, unsigned int n, GError **errp);
 
-/* Any thread but one that reads the map: frees it after a grace period. */
-void memory_map_unref(MemoryMap *map);
+/* Any thread; NULL is allowed.  Frees the map after a grace period. */
+void memory_map_free(MemoryMap *map);
 
-unsigned int memory_map_count(const MemoryMap *map);
-const MemoryRegion *memory_map_region(const MemoryMap *map, unsigned int i);
+/*
+ * The range that holds @gpa if any does: the last that begins at or below it, or the first.
+ * Data path: five instructions a step, the only branch is on the number of ranges.
+ */
+static inline const MemoryRange *memory_map_find(const MemoryMap *map, uint64_t gpa)
+{
+    size_t i = 0, half;
 
-/* Differs between any two maps of this process. */
-uint64_t memory_map_generation(const MemoryMap *map);
+    for (half = map->half; half; half /= 2) {
+        i = map->starts[i + half] <= gpa ? i + half : i;
+    }
+    return &map->ranges[i];
+}
+
+/* Whether [gpa, gpa + len) lies within @range. */
+static inline bool memory_range_holds(const MemoryRange *range, uint64_t gpa, uint64_t len)
+{
+    uint64_t offset = gpa - range->gpa;
+
+    return offset < range->size && len <= range->size - offset;
+}
 
 /* The host address of [gpa, gpa + size), or NULL if that is not within one region. */
 void *memory_map_host(const MemoryMap *map, uint64_t gpa, uint64_t size);

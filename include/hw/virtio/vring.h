@@ -12,12 +12,19 @@
 #define HW_VIRTIO_VRING_H
 
 #include <endian.h>
+#include <errno.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #define VRING_MAX_SIZE 32768
+
+/*
+ * For what is done with each buffer: without it the compiler keeps these functions whole,
+ * and a caller that knows the ring's format pays for calls and for the other format.
+ */
+#define VRING_INLINE static inline __attribute__((always_inline))
 
 /* Descriptor flags (2.7.5, 2.8.5). */
 #define VRING_DESC_F_NEXT       0x0001
@@ -96,15 +103,15 @@ typedef struct VringDesc {
 } VringDesc;
 
 /* Split: len in bits 0..31, flags in 32..47, next in 48..63. */
-static inline uint64_t vring_split_meta(uint32_t len, uint16_t flags, uint16_t next)
+static inline uint64_t vring_split_meta(uint32_t len, uint32_t flags, uint64_t next)
 {
-    return len | (uint64_t)flags << 32 | (uint64_t)next << 48;
+    return len | (uint64_t)flags << 32 | next << 48;
 }
 
 /* Packed: len in bits 0..31, buffer id in 32..47, flags in 48..63. */
-static inline uint64_t vring_packed_meta(uint32_t len, uint16_t id, uint16_t flags)
+static inline uint64_t vring_packed_meta(uint32_t len, uint64_t id, uint64_t flags)
 {
-    return len | (uint64_t)id << 32 | (uint64_t)flags << 48;
+    return len | id << 32 | flags << 48;
 }
 
 typedef struct VringAvail {
@@ -192,11 +199,33 @@ static inline bool vring_need_event(uint16_t event, uint16_t now, uint16_t old)
     return (uint16_t)(now - event - 1) < (uint16_t)(now - old);
 }
 
+/* The wrap counter of a position whose descriptors carry @flags, as bit 15. */
+static inline uint16_t vring_packed_wrap(uint16_t flags)
+{
+    return flags & VRING_PACKED_F_AVAIL ? 0x8000 : 0;
+}
+
+/* Packed: whether @word of an event structure asks for a notification of (old, now]. */
+static inline bool vring_packed_event_due(uint32_t word, bool event_idx, uint16_t now,
+                                          uint16_t now_wrap, uint16_t moved, uint32_t num)
+{
+    uint16_t flags = word >> 16 & 3;
+    uint16_t event = word & 0x7fff;
+
+    if (flags != VRING_PACKED_EVENT_DESC || !event_idx) {
+        return flags != VRING_PACKED_EVENT_DISABLE;
+    }
+    if ((word & 0x8000) != now_wrap) {
+        event -= (uint16_t)num;
+    }
+    return vring_need_event(event, now, (uint16_t)(now - moved));
+}
+
 /* One element of a buffer: so many bytes at an address, read or written by the device. */
 typedef struct VringSegment {
     uint64_t addr;
     uint32_t len;
-    uint16_t flags;     /* VRING_DESC_F_WRITE or 0 */
+    uint32_t flags;     /* VRING_DESC_F_WRITE or 0 */
 } VringSegment;
 
 /* What is wrong with a ring: filled in when a function returns -EPROTO. */
@@ -206,5 +235,28 @@ typedef struct VringError {
     uint32_t index;         /* where: descriptor index or ring position */
     uint64_t value;         /* what stood there */
 } VringError;
+
+/* How to set up a virtqueue of either role. */
+typedef struct VringConfig {
+    uint32_t num;
+    bool packed, event_idx, in_order, indirect;
+    VringAreas areas;
+    VringBase base;             /* device role only: where it goes on */
+} VringConfig;
+
+/* 0, or -EINVAL with @error: a size or an alignment that section 2.7 or 2.8 forbids. */
+int vring_config_check(const VringConfig *config, VringError *error);
+
+__attribute__((cold, noinline)) void vring_error_set(VringError *error, const char *what,
+                                                     const char *section, uint32_t index,
+                                                     uint64_t value);
+
+/* Fills @error in; -EPROTO, in sight of the compiler. */
+static inline int vring_fail(VringError *error, const char *what, const char *section,
+                             uint32_t index, uint64_t value)
+{
+    vring_error_set(error, what, section, index, value);
+    return -EPROTO;
+}
 
 #endif

@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The guest's memory: mapping regions, building snapshots of them, finding an address.
+ */
+#include "hw/virtio/memory-map.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <linux/magic.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "hw/virtio/vring.h"
+
+static bool file_holds(int fd, uint64_t offset, uint64_t size)
+{
+    struct stat st;
+
+    if (fstat(fd, &st) < 0) {
+        return false;
+    }
+    /* A device file (hugetlbfs is none) has no size to compare with. */
+    return !S_ISREG(st.st_mode) || offset + size <= (uint64_t)st.st_size;
+}
+
+/* What offset and size of a mapping of @fd must be multiples of. */
+static uint64_t file_page_size(int fd)
+{
+    struct statfs fs;
+
+    if (fstatfs(fd, &fs) == 0 && fs.f_type == HUGETLBFS_MAGIC) {
+        return (uint64_t)fs.f_bsize;
+    }
+    return (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+MemoryRegion *memory_region_new(int fd, uint64_t offset, uint64_t gpa, uint64_t size,
+                                uint64_t user_addr, GError **errp)
+{
+    const uint64_t page_mask = file_page_size(fd) - 1;
+    const uint64_t head = offset & page_mask;
+    const uint64_t mapping_size = (head + size + page_mask) & ~page_mask;
+    MemoryRegion *region;
+    void *mapping;
+
+    if (size == 0 || gpa + (size - 1) < gpa || user_addr + (size - 1) < user_addr ||
+        offset + size < offset || offset + size > INT64_MAX) {
+        g_set_error(errp, G_FILE_ERROR, G_FILE_ERROR_INVAL,
+                    "memory region at 0x%" PRIx64 ", size 0x%" PRIx64 ", file offset 0x%" PRIx64
+                    ": empty, or wraps",
+                    gpa, size, offset);
+        close(fd);
+        return NULL;
+    }
+    if ((gpa ^ offset) % VRING_DESC_ALIGN) {
+        g_set_error(errp, G_FILE_ERROR, G_FILE_ERROR_INVAL,
+                    "memory region at 0x%" PRIx64 ": file offset 0x%" PRIx64
+                    " is not aligned like the address",
+                    gpa, offset);
+        close(fd);
+        return NULL;
+    }
+    if (!file_holds(fd, offset, size)) {
+        g_set_error(errp, G_FILE_ERROR, G_FILE_ERROR_INVAL,
+                    "memory region at 0x%" PRIx64 ", size 0x%" PRIx64
+                    ": its file ends before offset 0x%" PRIx64,
+                    gpa, size, offset + size);
+        close(fd);
+        return NULL;
+    }
+    mapping = mmap(NULL, mapping_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd,
+                   (off_t)(offset - head));
+    if (mapping == MAP_FAILED) {
+        int err = errno;
+
+        g_set_error(errp, G_FILE_ERROR, g_file_error_from_errno(err),
+                    "memory region at 0x%" PRIx64 ", size 0x%" PRIx64 ": cannot map: %s", gpa,
+                    size, g_strerror(err));
+        close(fd);
+        return NULL;
+    }
+
+    region = g_new0(MemoryRegion, 1);
+    region->gpa = gpa;
+    region->size = size;
+    region->iova = gpa;
+    region->user_addr = user_addr;
+    region->host = (uint8_t *)mapping + head;
+    region->fd = fd;
+    region->fd_offset = offset;
+    region->mapping = mapping;
+    region->mapping_size = mapping_size;
+    g_atomic_ref_count_init(&region->refs);
+    return region;
+}
+
+MemoryRegion *memory_region_ref(MemoryRegion *region)
+{
+    g_atomic_ref_count_inc(&region->refs);
+    return region;
+}
+
+void memory_region_unref(MemoryRegion *region)
+{
+    if (!g_atomic_ref_count_dec(&region->refs)) {
+        return;
+    }
+    munmap(region->mapping, region->mapping_size);
+    close(region->fd);
+    g_free(region);
+}
+
+static int compare_gpa(const void *a, const void *b)
+{
+    const MemoryRegion *x = *(MemoryRegion *const *)a;
+    const MemoryRegion *y = *(MemoryRegion *const *)b;
+
+    return x->gpa < y->gpa ? -1 : x->gpa > y->gpa;
+}
+
+static bool regions_disjoint(MemoryRegion *const *sorted, unsigned int n, GError **errp)
+{
+    unsigned int i;
+
+    for (i = 1; i < n; i++) {
+        if (sorted[i]->gpa <= sorted[i - 1]->gpa + (sorted[i - 1]->size - 1)) {
+            g_set_error(errp, G_FILE_ERROR, G_FILE_ERROR_INVAL,
+                        "memory regions at 0x%" PRIx64 " and 0x%" PRIx64 " overlap",
+                        sorted[i - 1]->gpa, sorted[i]->gpa);
+            return false;
+        }
+    }
+    return true;
+}
+
+MemoryMap *memory_map_new(MemoryRegion *const *regions, unsigned int n, GError **errp)
+{
+    static uint64_t generations;    /* main thread */
+    g_autofree MemoryRegion **sorted = NULL;
+    unsigned int i, padded = 1;
+    MemoryMap *map;
+
+    if (n > MEMORY_MAP_MAX_REGIONS) {
+        g_set_error(errp, G_FILE_ERROR, G_FILE_ERROR_INVAL, "%u memory regions, at most %u", n,
+                    MEMORY_MAP_MAX_REGIONS);
+        return NULL;
+    }
+    sorted = g_new(MemoryRegion *, n + 1);
+    for (i = 0; i < n; i++) {
+        sorted[i] = regions[i];
+    }
+    qsort(sorted, n, sizeof(sorted[0]), compare_gpa);
+    if (!regions_disjoint(sorted, n, errp)) {
+        return NULL;
+    }
+
+    while (padded < n) {
+        padded *= 2;
+    }
+    map = g_new0(MemoryMap, 1);
+    map->generation = ++generations;
+    map->n = n;
+    map->half = padded / 2;
+    map->ranges = g_new0(MemoryRange, padded);
+    map->starts = g_new(uint64_t, padded);
+    memset(map->starts, 0xff, padded * sizeof(map->starts[0]));
+    for (i = 0; i < n; i++) {
+        memory_region_ref(sorted[i]);
+        map->starts[i] = sorted[i]->gpa;
+        map->ranges[i] = (MemoryRange){
+            .gpa = sorted[i]->gpa,
+            .size = sorted[i]->size,
+            .iova_delta = sorted[i]->iova - sorted[i]->gpa,
+            .host = sorted[i]->host,
+        };
+    }
+    map->regions = g_steal_pointer(&sorted);
+    return map;
+}
+
+static void map_reclaim(struct rcu_head *head)
+{
+    MemoryMap *map = caa_container_of(head, MemoryMap, rcu);
+    unsigned int i;
+
+    for (i = 0; i < map->n; i++) {
+        memory_region_unref(map->regions[i]);
+    }
+    g_free(map->regions);
+    g_free(map->starts);
+    g_free(map->ranges);
+    g_free(map);
+}
+
+void memory_map_free(MemoryMap *map)
+{
+    if (map) {
+        call_rcu(&map->rcu, map_reclaim);
+    }
+}
+
+void *memory_map_host(const MemoryMap *map, uint64_t gpa, uint64_t size)
+{
+    const MemoryRange *range = memory_map_find(map, gpa);
+
+    return memory_range_holds(range, gpa, size) ? range->host + (gpa - range->gpa) : NULL;
+}
+
+void *memory_map_host_of_user(const MemoryMap *map, uint64_t user_addr, uint64_t size,
+                              uint64_t *gpa)
+{
+    unsigned int i;
+
+    for (i = 0; i < map->n; i++) {
+        const MemoryRegion *region = map->regions[i];
+        uint64_t offset = user_addr - region->user_addr;
+
+        if (offset < region->size && size <= region->size - offset) {
+            if (gpa) {
+                *gpa = region->gpa + offset;
+            }
+            return region->host + offset;
+        }
+    }
+    return NULL;
+}
+
+void *memory_map_host_of_iova(const MemoryMap *map, uint64_t iova, uint64_t size)
+{
+    unsigned int i;
+
+    for (i = 0; i < map->n; i++) {
+        const MemoryRegion *region = map->regions[i];
+        uint64_t offset = iova - region->iova;
+
+        if (offset < region->size && size <= region->size - offset) {
+            return region->host + offset;
+        }
+    }
+    return NULL;
+}

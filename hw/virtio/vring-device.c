@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What a virtqueue in the device's role does now and then: start, stop, indirect tables.
+ */
+#include "hw/virtio/vring-device.h"
+
+#include <stdlib.h>
+
+void vring_error_set(VringError *error, const char *what, const char *section, uint32_t index,
+                     uint64_t value)
+{
+    *error = (VringError){ .what = what, .section = section, .index = index, .value = value };
+}
+
+static bool misaligned(const void *area, unsigned int align)
+{
+    return (uintptr_t)area % align != 0;
+}
+
+int vring_config_check(const VringConfig *config, VringError *error)
+{
+    const VringAreas *areas = &config->areas;
+
+    if (!vring_num_valid(config->num, config->packed)) {
+        vring_fail(error, "queue size is not 1 to 32768 (split: a power of two)",
+                   config->packed ? "2.8.10.1" : "2.7", 0, config->num);
+        return -EINVAL;
+    }
+    if (misaligned(areas->desc, VRING_DESC_ALIGN) ||
+        misaligned(areas->driver,
+                   config->packed ? VRING_PACKED_EVENT_ALIGN : VRING_SPLIT_DRIVER_ALIGN) ||
+        misaligned(areas->device,
+                   config->packed ? VRING_PACKED_EVENT_ALIGN : VRING_SPLIT_DEVICE_ALIGN)) {
+        vring_fail(error, "an area of the queue is misaligned", config->packed ? "2.8" : "2.7", 0,
+                   (uintptr_t)areas->desc);
+        return -EINVAL;
+    }
+    return 0;
+}
+
+void vring_device_move(VringDevice *vr, const VringAreas *areas)
+{
+    vr->desc = areas->desc;
+    if (vr->packed) {
+        vr->driver_event = areas->driver;
+        vr->device_event = areas->device;
+    } else {
+        vr->avail = areas->driver;
+        vr->used = areas->device;
+    }
+}
+
+static int start_split(VringDevice *vr, const VringConfig *config)
+{
+    vr->mask = config->num - 1;
+    vr->avail_idx = vr->avail_seen = config->base.avail;
+    vr->used_idx = vr->used_published = le16_load(&vr->used->idx);
+    if ((uint16_t)(vr->avail_idx - vr->used_idx) > vr->num) {
+        return vring_fail(&vr->error, "used index in the ring does not fit the base", "2.7.8",
+                          vr->avail_idx, vr->used_idx);
+    }
+    return 0;
+}
+
+static int start_packed(VringDevice *vr, const VringConfig *config)
+{
+    const uint16_t both = VRING_PACKED_F_AVAIL | VRING_PACKED_F_USED;
+
+    vr->avail_idx = config->base.avail & 0x7fff;
+    vr->avail_flags = config->base.avail & 0x8000 ? VRING_PACKED_F_AVAIL : VRING_PACKED_F_USED;
+    vr->used_idx = vr->used_published = config->base.used & 0x7fff;
+    vr->used_flags = config->base.used & 0x8000 ? both : 0;
+    if (vr->avail_idx >= vr->num || vr->used_idx >= vr->num) {
+        return vring_fail(&vr->error, "base is not within the ring", "2.8.1", vr->avail_idx,
+                          vr->used_idx);
+    }
+    return 0;
+}
+
+int vring_device_init(VringDevice *vr, const VringConfig *config)
+{
+    unsigned int order_size = 1;
+    int ret;
+
+    *vr = (VringDevice){
+        .num = config->num,
+        .packed = config->packed,
+        .event_idx = config->event_idx,
+        .in_order = config->in_order,
+        .indirect = config->indirect,
+    };
+    ret = vring_config_check(config, &vr->error);
+    if (ret < 0) {
+        return ret;
+    }
+    vring_device_move(vr, &config->areas);
+    ret = config->packed ? start_packed(vr, config) : start_split(vr, config);
+    if (ret < 0) {
+        return ret;
+    }
+    vr->slots = g_new0(VringDeviceSlot, vr->num);
+    if (vr->in_order) {
+        while (order_size < vr->num) {
+            order_size *= 2;
+        }
+        vr->order_mask = order_size - 1;
+        vr->order = g_new0(VringDeviceOrder, order_size);
+    }
+    return 0;
+}
+
+void vring_device_cleanup(VringDevice *vr)
+{
+    g_free(vr->slots);
+    g_free(vr->order);
+    vr->slots = NULL;
+    vr->order = NULL;
+}
+
+static bool is_done(const VringDevice *vr, uint16_t id)
+{
+    return vr->in_order && vr->order[vr->slots[id].seq & vr->order_mask].done;
+}
+
+/* Ages count back from the youngest buffer: 0 is the one taken last. */
+typedef struct AgedId {
+    uint32_t age;
+    uint16_t id;
+} AgedId;
+
+static int compare_age(const void *a, const void *b)
+{
+    const AgedId *x = a, *y = b;
+
+    return x->age < y->age ? -1 : x->age > y->age;
+}
+
+unsigned int vring_device_settle(VringDevice *vr)
+{
+    g_autofree AgedId *pending = g_new(AgedId, vr->num);
+    unsigned int n = 0, again = 0, put = 0, i;
+
+    for (i = 0; i < vr->num; i++) {
+        if (vr->slots[i].n_descs && !is_done(vr, (uint16_t)i)) {
+            pending[n++] = (AgedId){ vr->taken - 1 - vr->slots[i].seq, (uint16_t)i };
+        }
+    }
+    qsort(pending, n, sizeof(pending[0]), compare_age);
+
+    /* The youngest, as long as none is missing among them, can be offered again. */
+    while (again < n && pending[again].age == again) {
+        again++;
+    }
+    for (i = n; i > again; i--) {
+        vring_device_put(vr, vr->packed, pending[i - 1].id, 0);
+        put++;
+    }
+    for (i = 0; i < again; i++) {
+        vring_device_untake(vr, vr->packed, pending[i].id);
+    }
+    return put;
+}
+
+VringBase vring_device_base(const VringDevice *vr)
+{
+    if (!vr->packed) {
+        return (VringBase){ vr->avail_idx, vr->used_idx };
+    }
+    return (VringBase){
+        .avail = vr->avail_idx | vring_packed_wrap(vr->avail_flags),
+        .used = vr->used_idx | vring_packed_wrap(vr->used_flags),
+    };
+}
+
+/* The table of @n_entries at @addr, one descriptor at a time: it may straddle regions. */
+static const VringDesc *table_entry(const MemoryMap *map, uint64_t addr, uint32_t i)
+{
+    return memory_map_host(map, addr + (uint64_t)i * sizeof(VringDesc), sizeof(VringDesc));
+}
+
+int vring_device_take_table(VringDevice *vr, const MemoryMap *map, uint64_t addr, uint32_t len,
+                            VringSegment *seg, unsigned int n, unsigned int max)
+{
+    const char *section = vr->packed ? "2.8.7" : "2.7.5.3.1";
+    const uint32_t n_entries = len / sizeof(VringDesc);
+    uint32_t written = n ? seg[n - 1].flags : 0;
+    uint32_t i = 0, seen;
+
+    if (!vr->indirect) {
+        return vring_fail(&vr->error, "indirect descriptor, but INDIRECT_DESC is not negotiated",
+                          section, vr->avail_idx, addr);
+    }
+    if (len == 0 || len % sizeof(VringDesc) || addr % sizeof(le64)) {
+        return vring_fail(&vr->error, "indirect table's length or alignment is wrong", section,
+                          vr->avail_idx, len);
+    }
+
+    for (seen = 0;; seen++) {
+        const VringDesc *desc;
+        uint64_t desc_addr, meta;
+        uint32_t desc_len, flags;
+
+        if (seen == n_entries) {
+            return vring_fail(&vr->error, "indirect table's chain loops", section, vr->avail_idx,
+                              n_entries);
+        }
+        if (n == max) {
+            return vring_fail(&vr->error, "indirect table is longer than a chain may be", section,
+                              vr->avail_idx, n_entries);
+        }
+        desc = table_entry(map, addr, i);
+        if (!desc) {
+            return vring_fail(&vr->error, "indirect table leaves the guest's memory", section,
+                              vr->avail_idx, addr);
+        }
+        desc_addr = le64_load(&desc->addr);
+        meta = le64_load(&desc->meta);
+        desc_len = (uint32_t)meta;
+        flags = (uint16_t)(meta >> (vr->packed ? 48 : 32));
+        if (flags & VRING_DESC_F_INDIRECT) {
+            return vring_fail(&vr->error, "indirect descriptor inside an indirect table", section,
+                              i, flags);
+        }
+        if (desc_len == 0) {
+            return vring_fail(&vr->error, "descriptor of length 0 in an indirect table", section,
+                              i, 0);
+        }
+        if ((flags & VRING_DESC_F_WRITE) < written) {
+            return vring_fail(&vr->error,
+                              "device-readable descriptor after a writable one in an indirect table",
+                              section, i, flags);
+        }
+        written = flags & VRING_DESC_F_WRITE;
+        seg[n++] = (VringSegment){ desc_addr, desc_len, written };
+
+        /* A packed table has no links: its entries follow one another to its end. */
+        if (vr->packed ? ++i == n_entries : !(flags & VRING_DESC_F_NEXT)) {
+            return (int)n;
+        }
+        if (!vr->packed) {
+            i = (uint32_t)(meta >> 48);
+            if (i >= n_entries) {
+                return vring_fail(&vr->error, "next is not below the indirect table's size",
+                                  section, seen, i);
+            }
+        }
+    }
+}

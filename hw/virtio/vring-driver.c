@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What a virtqueue in the driver's role does now and then: start, stop, indirect tables,
+ * batches of a device that works in order.
+ */
+#include "hw/virtio/vring-driver.h"
+
+#include <string.h>
+
+int vring_driver_init(VringDriver *vr, const VringConfig *config, VringDesc *tables,
+                      uint64_t tables_addr)
+{
+    unsigned int i;
+    int ret;
+
+    *vr = (VringDriver){
+        .num = config->num,
+        .mask = config->num - 1,
+        .packed = config->packed,
+        .event_idx = config->event_idx,
+        .in_order = config->in_order,
+        .indirect = config->indirect && tables,
+        .desc = config->areas.desc,
+        .tables = tables,
+        .tables_addr = tables_addr,
+        .num_free = config->num,
+        .free_tail = (uint16_t)(config->num - 1),
+        .avail_flags = VRING_PACKED_F_AVAIL,
+        .used_flags = VRING_PACKED_F_AVAIL | VRING_PACKED_F_USED,
+    };
+    ret = vring_config_check(config, &vr->error);
+    if (ret < 0) {
+        return ret;
+    }
+    if (config->packed) {
+        vr->driver_event = config->areas.driver;
+        vr->device_event = config->areas.device;
+    } else {
+        vr->avail = config->areas.driver;
+        vr->used = config->areas.device;
+    }
+    memset(config->areas.desc, 0, vring_desc_size(vr->num));
+    memset(config->areas.driver, 0, vring_driver_size(vr->num, vr->packed));
+    memset(config->areas.device, 0, vring_device_size(vr->num, vr->packed));
+
+    vr->slots = g_new0(VringDriverSlot, vr->num);
+    vr->next = g_new(uint16_t, vr->num);
+    for (i = 0; i < vr->num; i++) {
+        vr->next[i] = (uint16_t)(i + 1 < vr->num ? i + 1 : 0);
+    }
+    return 0;
+}
+
+void vring_driver_cleanup(VringDriver *vr)
+{
+    g_free(vr->slots);
+    g_free(vr->next);
+    vr->slots = NULL;
+    vr->next = NULL;
+}
+
+void vring_driver_add_table(VringDriver *vr, bool packed, const VringSegment *seg, unsigned int n,
+                            uint64_t cookie)
+{
+    const size_t first = (size_t)vr->free_head * VRING_INDIRECT_MAX;
+    VringDesc *table = vr->tables + first;
+    const VringSegment in_ring = {
+        .addr = vr->tables_addr + first * sizeof(VringDesc),
+        .len = n * (uint32_t)sizeof(VringDesc),
+    };
+    uint32_t writable = 0;
+    unsigned int i;
+
+    for (i = 0; i < n; i++) {
+        uint32_t flags = seg[i].flags;
+
+        le64_store(&table[i].addr, seg[i].addr);
+        if (packed) {
+            le64_store(&table[i].meta, vring_packed_meta(seg[i].len, 0, flags));
+        } else {
+            flags |= i + 1 < n ? VRING_DESC_F_NEXT : 0;
+            le64_store(&table[i].meta, vring_split_meta(seg[i].len, flags, i + 1));
+        }
+        writable += flags & VRING_DESC_F_WRITE ? seg[i].len : 0;
+    }
+    if (packed) {
+        vring_driver_add_packed(vr, &in_ring, 1, cookie, VRING_DESC_F_INDIRECT, writable);
+    } else {
+        vring_driver_add_split(vr, &in_ring, 1, cookie, VRING_DESC_F_INDIRECT, writable);
+    }
+}
+
+int vring_driver_read_in_order(VringDriver *vr, bool packed, VringUsedBuffer *used)
+{
+    const VringDriverSlot *slot;
+    uint32_t batch_id = 0;
+    int ret;
+
+    if (!vr->in_batch) {
+        ret = vring_driver_read_used(vr, packed, &batch_id, &vr->batch_len);
+        if (ret <= 0) {
+            return ret;
+        }
+        if (batch_id >= vr->num || !vr->slots[batch_id].n_descs) {
+            return vring_fail(&vr->error, "used id is not in flight", packed ? "2.8.8" : "2.7.9",
+                              vr->used_idx, batch_id);
+        }
+        vr->batch_id = (uint16_t)batch_id;
+        vr->in_batch = true;
+    }
+
+    slot = &vr->slots[vr->oldest];
+    used->id = vr->oldest;
+    if (vr->oldest == vr->batch_id) {
+        used->len = vr->batch_len;
+        vr->in_batch = false;
+    } else {
+        /* Of all but the last of a batch the length is not told: they are full. */
+        used->len = slot->writable;
+    }
+    vr->oldest = (uint16_t)((vr->oldest + (packed ? 1u : slot->n_descs)) % vr->num);
+    return 1;
+}

@@ -1,0 +1,465 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A virtqueue worked in the device's role: take available buffers, put them back used.
+ *
+ * How it works.  The other side of the ring is a driver that we do not trust: a guest, or
+ * (for a built-in device) the shadow virtqueue.  Every field is loaded once, checked, and
+ * used from the copy.  What we know of the buffers in flight lives in @slots, by buffer id
+ * (split: the head's descriptor index), never in the ring.
+ *
+ * Buffers are put back in a burst: nothing of it is visible to the driver before
+ * vring_device_publish().
+ *
+ *   while ((n = vring_device_take(vr, packed, seg, max, &id)) > 0)    take, untake
+ *   vring_device_put(vr, packed, id, len) ...; vring_device_publish(vr, packed);
+ *   if (vring_device_needs_call(vr, packed)) notify the driver
+ *
+ * The functions are inline and take the format as an argument that the caller knows at
+ * compile time, so each caller gets code for its format alone.
+ *
+ * Barriers: taking acquires (split: the available index; packed: the descriptor's flags)
+ * what the driver released; publishing releases what the driver acquires likewise.  The
+ * full fences stand between our index and the driver's event field and pair with the
+ * driver's own between its event field and our index (2.7.13.4.1, 2.8.21.3).
+ *
+ * Threads: one at a time.  Virtio 1.3, sections 2.7 and 2.8.
+ */
+#ifndef HW_VIRTIO_VRING_DEVICE_H
+#define HW_VIRTIO_VRING_DEVICE_H
+
+#include <errno.h>
+#include <glib.h>
+
+#include "hw/virtio/memory-map.h"
+#include "hw/virtio/vring.h"
+
+/* A buffer in flight. */
+typedef struct VringDeviceSlot {
+    uint32_t seq;           /* when it was taken, modulo 2^32 */
+    uint16_t n_descs;       /* descriptors of the ring that it takes; 0: not in flight */
+} VringDeviceSlot;
+
+/* IN_ORDER: what was put back too early for the driver waits here. */
+typedef struct VringDeviceOrder {
+    uint32_t len;
+    uint16_t id;
+    bool done;
+} VringDeviceOrder;
+
+typedef struct VringDevice {
+    /* Constant after vring_device_init(). */
+    uint32_t num;
+    uint32_t mask;              /* split: num - 1 */
+    uint32_t order_mask;        /* in_order: of @order */
+    bool packed, event_idx, in_order, indirect;
+    VringDesc *desc;
+    VringAvail *avail;          /* split */
+    VringUsed *used;            /* split */
+    VringPackedEvent *driver_event;     /* packed */
+    VringPackedEvent *device_event;     /* packed */
+    VringDeviceSlot *slots;     /* by id */
+    VringDeviceOrder *order;    /* in_order: by seq & order_mask */
+
+    /* Written by take. */
+    uint16_t avail_idx;         /* split: free running; packed: ring position */
+    uint16_t avail_seen;        /* split: the driver's index as last read */
+    uint16_t avail_flags;       /* packed: AVAIL and USED bits of an available descriptor */
+    uint32_t taken;             /* buffers, modulo 2^32: the next seq */
+    uint32_t in_flight_descs;   /* packed: of the buffers taken and not put back */
+
+    /* Written by put. */
+    uint16_t used_idx;          /* split: free running; packed: ring position */
+    uint16_t used_published;    /* used_idx at the last publish */
+    uint16_t used_flags;        /* packed: AVAIL and USED bits of a used descriptor */
+    uint32_t next_done;         /* in_order: seq of the oldest that is not put back */
+    uint16_t put_descs;         /* packed: descriptors put since the last publish */
+    bool held;                  /* packed: the burst's first descriptor waits for publish */
+    uint16_t held_idx;
+    uint64_t held_meta;
+
+    VringError error;
+} VringDevice;
+
+/*
+ * Allocates what the queue needs until vring_device_cleanup().  0; -EINVAL: a size or an
+ * alignment that section 2.7 or 2.8 does not allow; -EPROTO: the used index in the ring
+ * does not fit the base.  vr->error says more.
+ */
+int vring_device_init(VringDevice *vr, const VringConfig *config);
+void vring_device_cleanup(VringDevice *vr);
+
+/* The areas lie at other host addresses now; what they hold is the same. */
+void vring_device_move(VringDevice *vr, const VringAreas *areas);
+
+/*
+ * Settles the buffers still in flight when nobody will complete them any more, so that a
+ * later start at vring_device_base() offers each of them again, and none that the driver
+ * already has back.  Buffers that were overtaken by a younger one cannot be offered again:
+ * they are put back with length 0 (not yet published).  Returns how many.
+ */
+unsigned int vring_device_settle(VringDevice *vr);
+
+/* Where the ring stands when nothing is in flight. */
+VringBase vring_device_base(const VringDevice *vr);
+
+/* Data path, out of line: one indirect table (2.7.5.3, 2.8.7), appended to seg[n..]. */
+int vring_device_take_table(VringDevice *vr, const MemoryMap *map, uint64_t addr, uint32_t len,
+                            VringSegment *seg, unsigned int n, unsigned int max);
+
+VRING_INLINE int vring_device_take_split(VringDevice *vr, const MemoryMap *map,
+                                          VringSegment *seg, unsigned int max, uint16_t *id)
+{
+    const uint32_t num = vr->num;
+    unsigned int n = 0;
+    uint32_t written = 0, head, i;
+    VringDeviceSlot *slot;
+
+    if (vr->avail_idx == vr->avail_seen) {
+        /* Acquire: pairs with the driver's release of idx after it filled ring and table. */
+        vr->avail_seen = le16_load_acquire(&vr->avail->idx);
+        if (vr->avail_idx == vr->avail_seen) {
+            return 0;
+        }
+        if (G_UNLIKELY((uint16_t)(vr->avail_seen - vr->avail_idx) > vr->num)) {
+            uint16_t seen = vr->avail_seen;
+
+            vr->avail_seen = vr->avail_idx;
+            return vring_fail(&vr->error, "available index jumps further than the queue is long",
+                              "2.7.6", vr->avail_idx, seen);
+        }
+    }
+
+    head = le16_load(&vr->avail->ring[vr->avail_idx & vr->mask]);
+    if (G_UNLIKELY(head >= num)) {
+        return vring_fail(&vr->error, "available head is not below the queue size", "2.7.6",
+                          vr->avail_idx & vr->mask, head);
+    }
+    slot = &vr->slots[head];
+    if (G_UNLIKELY(slot->n_descs)) {
+        return vring_fail(&vr->error, "available head is in flight already", "2.7.13.1",
+                          vr->avail_idx & vr->mask, head);
+    }
+
+    for (i = head;;) {
+        const VringDesc *desc = &vr->desc[i];
+        uint64_t addr = le64_load(&desc->addr);
+        uint64_t meta = le64_load(&desc->meta);
+        uint32_t len = (uint32_t)meta;
+        uint32_t flags = (uint32_t)(meta >> 32);    /* and next above them */
+        uint32_t next = (uint32_t)(meta >> 48);
+        uint32_t write = flags & VRING_DESC_F_WRITE;
+
+        if (G_UNLIKELY(flags & VRING_DESC_F_INDIRECT)) {
+            int ret;
+
+            if (flags & VRING_DESC_F_NEXT) {
+                return vring_fail(&vr->error, "descriptor has both INDIRECT and NEXT",
+                                  "2.7.5.3.1", i, (uint16_t)flags);
+            }
+            ret = vring_device_take_table(vr, map, addr, len, seg, n, max);
+            if (ret < 0) {
+                return ret;
+            }
+            n = (unsigned int)ret;
+            break;
+        }
+        if (G_UNLIKELY(len == 0)) {
+            return vring_fail(&vr->error, "descriptor of length 0", "2.7.5", i, len);
+        }
+        if (G_UNLIKELY(n == num)) {
+            return vring_fail(&vr->error, "descriptor chain loops or is longer than the queue",
+                              "2.7.5.1", head, n);
+        }
+        if (G_UNLIKELY(write < written)) {
+            return vring_fail(&vr->error, "device-readable descriptor after a writable one",
+                              "2.7.4.2", i, (uint16_t)flags);
+        }
+        written = write;
+        seg[n++] = (VringSegment){ addr, len, write };
+        if (!(flags & VRING_DESC_F_NEXT)) {
+            break;
+        }
+        if (G_UNLIKELY(next >= num)) {
+            return vring_fail(&vr->error, "next is not below the queue size", "2.7.5", i, next);
+        }
+        i = next;
+    }
+
+    slot->seq = vr->taken++;
+    slot->n_descs = 1;
+    vr->avail_idx++;
+    *id = (uint16_t)head;
+    return (int)n;
+}
+
+static inline bool vring_device_desc_is_avail(const VringDevice *vr, uint64_t meta)
+{
+    return ((uint16_t)(meta >> 48) & (VRING_PACKED_F_AVAIL | VRING_PACKED_F_USED)) ==
+           vr->avail_flags;
+}
+
+VRING_INLINE int vring_device_take_packed(VringDevice *vr, const MemoryMap *map,
+                                           VringSegment *seg, unsigned int max, uint16_t *id)
+{
+    const unsigned int room = vr->num - vr->in_flight_descs;
+    const uint32_t num = vr->num;
+    unsigned int n = 0, descs = 1;
+    uint32_t written = 0, i = vr->avail_idx, buffer_id;
+    uint16_t wrap_flags = vr->avail_flags;
+    /* Acquire: pairs with the driver's release of the flags of a chain's first descriptor. */
+    uint64_t meta = le64_load_acquire(&vr->desc[i].meta);
+
+    if (!vring_device_desc_is_avail(vr, meta)) {
+        return 0;
+    }
+    for (;;) {
+        uint64_t addr = le64_load(&vr->desc[i].addr);
+        uint32_t len = (uint32_t)meta;
+        uint32_t flags = (uint32_t)(meta >> 48);
+        uint32_t write = flags & VRING_DESC_F_WRITE;
+
+        buffer_id = (uint32_t)(meta >> 32) & UINT16_MAX;
+        if (G_UNLIKELY(descs > room)) {
+            return vring_fail(&vr->error,
+                              "descriptor chain is longer than what is free of the queue",
+                              "2.8.6", vr->avail_idx, descs);
+        }
+        if (++i >= num) {
+            i = 0;
+            wrap_flags ^= VRING_PACKED_F_AVAIL | VRING_PACKED_F_USED;
+        }
+        if (G_UNLIKELY(flags & VRING_DESC_F_INDIRECT)) {
+            int ret;
+
+            if (flags & VRING_DESC_F_NEXT || n) {
+                return vring_fail(&vr->error, "indirect descriptor in a chain", "2.8.7",
+                                  vr->avail_idx, flags);
+            }
+            ret = vring_device_take_table(vr, map, addr, len, seg, n, max);
+            if (ret < 0) {
+                return ret;
+            }
+            n = (unsigned int)ret;
+            break;
+        }
+        if (G_UNLIKELY(len == 0)) {
+            return vring_fail(&vr->error, "descriptor of length 0", "2.8.4", vr->avail_idx, len);
+        }
+        if (G_UNLIKELY(write < written)) {
+            return vring_fail(&vr->error, "device-readable descriptor after a writable one",
+                              "2.8.5", vr->avail_idx, flags);
+        }
+        written = write;
+        seg[n++] = (VringSegment){ addr, len, write };
+        if (!(flags & VRING_DESC_F_NEXT)) {
+            break;
+        }
+        meta = le64_load(&vr->desc[i].meta);
+        descs++;
+    }
+
+    /* The id of a chain stands in its last descriptor (2.8.6). */
+    if (G_UNLIKELY(buffer_id >= num)) {
+        return vring_fail(&vr->error, "buffer id is not below the queue size", "2.8.6",
+                          vr->avail_idx, buffer_id);
+    }
+    if (G_UNLIKELY(vr->slots[buffer_id].n_descs)) {
+        return vring_fail(&vr->error, "buffer id is in flight already", "2.8.6", vr->avail_idx,
+                          buffer_id);
+    }
+    vr->slots[buffer_id].seq = vr->taken++;
+    vr->slots[buffer_id].n_descs = (uint16_t)descs;
+    vr->in_flight_descs += descs;
+    vr->avail_idx = (uint16_t)i;
+    vr->avail_flags = wrap_flags;
+    *id = (uint16_t)buffer_id;
+    return (int)n;
+}
+
+/*
+ * Takes the next available buffer: its elements into seg[0..n), with guest addresses, and
+ * its id.  Returns n; 0: none is available; -EPROTO: the driver broke the rules, vr->error
+ * says how, and nothing was taken.  @max: room in seg, at least vr->num; an indirect table
+ * may fill it.  @map: for indirect tables.
+ */
+VRING_INLINE int vring_device_take(VringDevice *vr, const bool packed, const MemoryMap *map,
+                                    VringSegment *seg, unsigned int max, uint16_t *id)
+{
+    int n = packed ? vring_device_take_packed(vr, map, seg, max, id)
+                   : vring_device_take_split(vr, map, seg, max, id);
+
+    if (n > 0 && vr->in_order) {
+        vr->order[vr->slots[*id].seq & vr->order_mask] = (VringDeviceOrder){ .id = *id };
+    }
+    return n;
+}
+
+/* Undoes the last take, of buffer @id: the next take returns it again. */
+static inline void vring_device_untake(VringDevice *vr, const bool packed, uint16_t id)
+{
+    uint16_t descs = vr->slots[id].n_descs;
+
+    vr->slots[id].n_descs = 0;
+    vr->taken--;
+    if (!packed) {
+        vr->avail_idx--;
+        return;
+    }
+    vr->in_flight_descs -= descs;
+    if (vr->avail_idx < descs) {
+        vr->avail_idx += (uint16_t)vr->num;
+        vr->avail_flags ^= VRING_PACKED_F_AVAIL | VRING_PACKED_F_USED;
+    }
+    vr->avail_idx -= descs;
+}
+
+VRING_INLINE void vring_device_write_used(VringDevice *vr, const bool packed, uint32_t id,
+                                          uint32_t len)
+{
+    VringDeviceSlot *slot = &vr->slots[id];
+    const uint16_t descs = slot->n_descs;
+
+    slot->n_descs = 0;
+    if (!packed) {
+        VringUsedElem *elem = &vr->used->ring[vr->used_idx & vr->mask];
+
+        le32_store(&elem->id, id);
+        le32_store(&elem->len, len);
+        vr->used_idx++;
+        return;
+    }
+
+    uint16_t flags = vr->used_flags | (len ? VRING_DESC_F_WRITE : 0);
+    uint64_t meta = vring_packed_meta(len, id, flags);
+
+    if (!vr->held) {
+        vr->held = true;
+        vr->held_idx = vr->used_idx;
+        vr->held_meta = meta;
+    } else {
+        le64_store(&vr->desc[vr->used_idx].meta, meta);
+    }
+    vr->in_flight_descs -= descs;
+    vr->put_descs += descs;
+    vr->used_idx += descs;
+    if (vr->used_idx >= vr->num) {
+        vr->used_idx -= (uint16_t)vr->num;
+        vr->used_flags ^= VRING_PACKED_F_AVAIL | VRING_PACKED_F_USED;
+    }
+}
+
+/*
+ * Puts buffer @id, which is in flight, back as used; the device wrote its first @len bytes.
+ * The driver sees it after vring_device_publish().
+ */
+VRING_INLINE void vring_device_put(VringDevice *vr, const bool packed, uint32_t id, uint32_t len)
+{
+    VringDeviceOrder *order;
+
+    if (!vr->in_order) {
+        vring_device_write_used(vr, packed, id, len);
+        return;
+    }
+    order = &vr->order[vr->slots[id].seq & vr->order_mask];
+    order->len = len;
+    order->done = true;
+    for (;;) {
+        order = &vr->order[vr->next_done & vr->order_mask];
+        if (!order->done) {
+            break;
+        }
+        order->done = false;
+        vr->next_done++;
+        vring_device_write_used(vr, packed, order->id, order->len);
+    }
+}
+
+/* Whether something was put (and not held back for IN_ORDER) that is not published. */
+static inline bool vring_device_has_unpublished(const VringDevice *vr, const bool packed)
+{
+    return packed ? vr->held : vr->used_idx != vr->used_published;
+}
+
+/* Makes what was put visible to the driver: one store. */
+static inline void vring_device_publish(VringDevice *vr, const bool packed)
+{
+    if (!packed) {
+        /* Release: pairs with the driver's acquire of the used index. */
+        le16_store_release(&vr->used->idx, vr->used_idx);
+    } else if (vr->held) {
+        vr->held = false;
+        /*
+         * Release: pairs with the driver's acquire of a used descriptor's flags.  The
+         * driver stops at this one, so it sees the whole burst or nothing of it.
+         */
+        le64_store_release(&vr->desc[vr->held_idx].meta, vr->held_meta);
+    }
+}
+
+/*
+ * Whether the driver wants to be notified of what was published since the last time.
+ * Contains the burst's full fence.  Call once after each publish.
+ */
+static inline bool vring_device_needs_call(VringDevice *vr, const bool packed)
+{
+    uint16_t old = vr->used_published;
+    uint16_t moved = vr->put_descs;
+
+    vr->used_published = vr->used_idx;
+    vr->put_descs = 0;
+    /* Pairs with the driver's fence between its event field and the used index. */
+    atomic_thread_fence(memory_order_seq_cst);
+    if (packed) {
+        return vring_packed_event_due(le32_load(&vr->driver_event->word), vr->event_idx,
+                                      vr->used_idx, vring_packed_wrap(vr->used_flags), moved,
+                                      vr->num);
+    }
+    if (vr->event_idx) {
+        return vring_need_event(le16_load(&vr->avail->ring[vr->num]), vr->used_idx, old);
+    }
+    return !(le16_load(&vr->avail->flags) & VRING_AVAIL_F_NO_INTERRUPT);
+}
+
+/* Whether a buffer is available.  One load. */
+static inline bool vring_device_has_avail(const VringDevice *vr, const bool packed)
+{
+    if (packed) {
+        return vring_device_desc_is_avail(vr, le64_load(&vr->desc[vr->avail_idx].meta));
+    }
+    return vr->avail_idx != vr->avail_seen || vr->avail_idx != le16_load(&vr->avail->idx);
+}
+
+/* Asks the driver not to notify us; it may all the same. */
+static inline void vring_device_disable_kick(VringDevice *vr, const bool packed)
+{
+    if (packed) {
+        le32_store(&vr->device_event->word, (uint32_t)VRING_PACKED_EVENT_DISABLE << 16);
+    } else if (!vr->event_idx) {
+        le16_store(&vr->used->flags, VRING_USED_F_NO_NOTIFY);
+    }
+    /* With EVENT_IDX the stale avail_event does it: it is 2^16 buffers away. */
+}
+
+/*
+ * Asks the driver to notify us of the next available buffer.  True if there is one already:
+ * then it may not notify, so look again.
+ */
+static inline bool vring_device_enable_kick(VringDevice *vr, const bool packed)
+{
+    if (packed && vr->event_idx) {
+        le32_store(&vr->device_event->word,
+                   (uint32_t)VRING_PACKED_EVENT_DESC << 16 | vr->avail_idx |
+                       vring_packed_wrap(vr->avail_flags));
+    } else if (packed) {
+        le32_store(&vr->device_event->word, (uint32_t)VRING_PACKED_EVENT_ENABLE << 16);
+    } else if (vr->event_idx) {
+        le16_store((le16 *)&vr->used->ring[vr->num], vr->avail_idx);
+    } else {
+        le16_store(&vr->used->flags, 0);
+    }
+    /* Pairs with the driver's fence between its available index and our event field. */
+    atomic_thread_fence(memory_order_seq_cst);
+    return vring_device_has_avail(vr, packed);
+}
+
+#endif
