@@ -27,11 +27,12 @@ typedef struct VhostSocket VhostSocket;
 
 /*
  * Listens or begins to connect.  @connected gets each new connection's descriptor
- * (non-blocking) and owns it.  A listening socket replaces a stale one of a dead process
- * and refuses a live one's.  NULL and @errp: cannot listen, or a client without
- * reconnect_ms has no peer.
+ * (non-blocking) and owns it; if @hold is false a client's first perhaps before this returns.
+ * A listening socket replaces a stale one of a dead process and refuses a live one's.  NULL
+ * and @errp: cannot listen, or a client without reconnect_ms that is not held has no peer.
+ * address->fd belongs to the socket, on failure too.
  */
-VhostSocket *vhost_socket_new(const VhostSocketAddress *address,
+VhostSocket *vhost_socket_new(const VhostSocketAddress *address, bool hold,
                               void (*connected)(void *opaque, int fd), void *opaque,
                               GError **errp);
 
@@ -40,7 +41,7 @@ void vhost_socket_disconnected(VhostSocket *socket);
 
 /*
  * While held, no further connection is handed out; peers that come meanwhile wait in the
- * backlog.  A new socket is not held.
+ * backlog, and a client does not try.
  */
 void vhost_socket_hold(VhostSocket *socket, bool hold);
 

@@ -48,7 +48,16 @@ typedef struct VhostUserServerOps {
     /* virtio feature bits offered, PROTOCOL_FEATURES (30) not among them: the server adds it. */
     uint64_t (*get_features)(void *opaque);
     int (*set_features)(void *opaque, uint64_t features, GError **errp);
-    uint32_t (*get_queue_count)(void *opaque);      /* virtqueues */
+    uint32_t (*get_queue_count)(void *opaque);      /* virtqueues, at most 256 */
+    /*
+     * What GET_QUEUE_NUM says; NULL: the number of virtqueues.  That is what the
+     * specification means, what vhost-user-blk in QEMU and the front ends in Rust compare their
+     * virtqueues with, and QEMU's net, which compares queue pairs, is content with it too.
+     * DPDK's vhost says queue pairs (128 of them, so that nobody notices).  An owner
+     * that knows it is a network device may prefer that: then QEMU refuses a wrong queues=N with
+     * a better message, but cloud-hypervisor refuses a right one if N pairs is all there is.
+     */
+    uint32_t (*get_queue_num)(void *opaque);
     uint32_t (*get_max_regions)(void *opaque);
     bool (*has_config)(void *opaque);
 
