@@ -3,7 +3,7 @@
  * SvqDevice: one shadowed device.  It joins a guest side (a vhost-user server) and a device side
  * (a VhostDevice) by one shadow virtqueue for each virtqueue.
  *
- * Threads: the main thread, but for svq_device_queue_stats(), which any may call while
+ * Threads: the main thread, but for svq_device_get_queue_stats(), which any may call while
  * the device exists.
  */
 #ifndef HW_SVQ_SVQ_DEVICE_H
@@ -13,6 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "hw/svq/shadow-virtqueue.h"
 #include "hw/vhost/vhost-device.h"
 #include "hw/vhost/vhost-user-server.h"
 #include "util/iothread.h"
@@ -45,22 +46,11 @@ typedef struct SvqDeviceConfig {
     bool lenient_base;
 } SvqDeviceConfig;
 
-typedef enum SvqQueueState { SVQ_QUEUE_STOPPED, SVQ_QUEUE_RUNNING, SVQ_QUEUE_BROKEN } SvqQueueState;
-
-/* Counters of one queue since the device was made; taken while it runs. */
 typedef struct SvqQueueStats {
     SvqQueueState state;
     const char *iothread;       /* id */
     bool guest_packed, shadow_packed;
-    uint64_t buffers;           /* offered to the device */
-    uint64_t returned;          /* handed back to the guest */
-    uint64_t bytes;             /* offered to the device */
-    uint64_t bursts;            /* of offering */
-    uint64_t kicks_sent, kicks_suppressed;      /* to the device */
-    uint64_t calls_sent, calls_suppressed;      /* to the guest */
-    uint64_t polls_hit, polls_missed;
-    uint64_t full;              /* times that the shadow ring had no room */
-    uint64_t errors;
+    ShadowVirtqueueCounters counters;
 } SvqQueueStats;
 
 /* NULL and @errp: the configuration cannot be. */

@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The loopback device as a VhostDevice: configuration, features, and starting and stopping
+ * of its queue pairs; loopback-pair.c moves the packets.
+ */
+#include "hw/net/loopback.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "hw/virtio/features.h"
+#include "loopback-pair.h"
+
+#define LOOPBACK_MAX_PAIRS 128
+
+#define VIRTIO_NET_S_LINK_UP 1
+
+/* struct virtio_net_config (5.1.4); fields that no offered feature covers are zero. */
+typedef struct LoopbackConfigSpace {
+    uint8_t mac[6];
+    uint16_t status;                /* little-endian, all of them */
+    uint16_t max_virtqueue_pairs;
+    uint16_t mtu;
+    uint32_t speed;
+    uint8_t duplex;
+    uint8_t rss[7];
+} LoopbackConfigSpace;
+
+G_STATIC_ASSERT(sizeof(LoopbackConfigSpace) == 24);
+
+typedef struct Loopback {
+    VhostDevice dev;
+    LoopbackConfigSpace config;
+    IOThread *iothread;
+    uint64_t features;              /* negotiated */
+    const MemoryMap *map;           /* published to the pairs by RCU */
+    LoopbackPair *pairs;
+    unsigned int n_pairs;
+} Loopback;
+
+static int loopback_set_features(VhostDevice *dev, uint64_t features, GError **errp)
+{
+    Loopback *lo = (Loopback *)dev;
+
+    if (features & ~dev->features) {
+        g_autofree char *names = virtio_features_to_string(features & ~dev->features);
+
+        g_set_error(errp, G_FILE_ERROR, G_FILE_ERROR_INVAL, "%s: features not offered: %s",
+                    dev->id, names);
+        return -EINVAL;
+    }
+    lo->features = features;
+    return 0;
+}
+
+static int loopback_set_memory(VhostDevice *dev, const MemoryMap *map, GError **errp)
+{
+    Loopback *lo = (Loopback *)dev;
+
+    rcu_assign_pointer(lo->map, map);
+    return 0;
+}
+
+static int loopback_set_status(VhostDevice *dev, uint8_t status, GError **errp)
+{
+    return 0;       /* a ring works from its start on */
+}
+
+static LoopbackPair *pair_of(Loopback *lo, unsigned int index)
+{
+    return index / 2 < lo->n_pairs ? &lo->pairs[index / 2] : NULL;
+}
+
+static bool has_feature(const Loopback *lo, unsigned int bit)
+{
+    return lo->features & VIRTIO_F_BIT(bit);
+}
+
+static int loopback_ring_start(VhostDevice *dev, unsigned int index, const VhostRing *ring,
+                               GError **errp)
+{
+    Loopback *lo = (Loopback *)dev;
+    LoopbackPair *pair = pair_of(lo, index);
+    const VringConfig config = {
+        .num = ring->num,
+        .packed = has_feature(lo, VIRTIO_F_RING_PACKED),
+        .event_idx = has_feature(lo, VIRTIO_F_EVENT_IDX),
+        .in_order = has_feature(lo, VIRTIO_F_IN_ORDER),
+        .indirect = has_feature(lo, VIRTIO_F_INDIRECT_DESC),
+        .areas = ring->areas,
+        .base = ring->base,
+    };
+
+    if (!pair) {
+        g_set_error(errp, G_FILE_ERROR, G_FILE_ERROR_INVAL, "%s: no virtqueue %u", dev->id, index);
+        return -EINVAL;
+    }
+    /* num_buffers is there with MRG_RXBUF and always with VERSION_1 (5.1.6). */
+    pair->merge = has_feature(lo, VIRTIO_NET_F_MRG_RXBUF);
+    pair->header_size = pair->merge || has_feature(lo, VIRTIO_F_VERSION_1) ? 12 : 10;
+    return loopback_pair_start_ring(
+        pair, index % 2, lo->iothread ? iothread_get_aio_context(lo->iothread) : ring->ctx, &config,
+        ring->kick_fd, ring->call_fd, errp);
+}
+
+static int loopback_ring_enable(VhostDevice *dev, unsigned int index, bool enable, GError **errp)
+{
+    LoopbackPair *pair = pair_of((Loopback *)dev, index);
+
+    if (pair) {
+        loopback_pair_enable_ring(pair, index % 2, enable);
+    }
+    return 0;
+}
+
+static int loopback_ring_stop(VhostDevice *dev, unsigned int index, GError **errp)
+{
+    LoopbackPair *pair = pair_of((Loopback *)dev, index);
+
+    if (pair) {
+        loopback_pair_stop_ring(pair, index % 2);
+    }
+    return 0;
+}
+
+static bool config_holds(uint32_t offset, uint32_t size)
+{
+    return offset <= sizeof(LoopbackConfigSpace) && size <= sizeof(LoopbackConfigSpace) - offset;
+}
+
+static int loopback_get_config(VhostDevice *dev, void *data, uint32_t offset, uint32_t size,
+                               GError **errp)
+{
+    Loopback *lo = (Loopback *)dev;
+
+    if (!config_holds(offset, size)) {
+        g_set_error(errp, G_FILE_ERROR, G_FILE_ERROR_INVAL,
+                    "%s: configuration space has no bytes %" G_GUINT32_FORMAT
+                    " to %" G_GUINT32_FORMAT,
+                    dev->id, offset, offset + size);
+        return -EINVAL;
+    }
+    memcpy(data, (const uint8_t *)&lo->config + offset, size);
+    return 0;
+}
+
+static int loopback_set_config(VhostDevice *dev, const void *data, uint32_t offset, uint32_t size,
+                               GError **errp)
+{
+    /* Of the fields we have, a driver of a modern device may write none (5.1.4.2). */
+    g_set_error(errp, G_FILE_ERROR, G_FILE_ERROR_ACCES, "%s: configuration space is read-only",
+                dev->id);
+    return -EACCES;
+}
+
+static int loopback_reset(VhostDevice *dev, GError **errp)
+{
+    Loopback *lo = (Loopback *)dev;
+    unsigned int i;
+
+    for (i = 0; i < 2 * lo->n_pairs; i++) {
+        loopback_pair_stop_ring(&lo->pairs[i / 2], i % 2);
+    }
+    lo->features = 0;
+    return 0;
+}
+
+static void loopback_free(VhostDevice *dev)
+{
+    Loopback *lo = (Loopback *)dev;
+
+    loopback_reset(dev, NULL);
+    g_clear_pointer(&lo->iothread, iothread_unref);
+    g_free(lo->pairs);
+    g_free(dev->id);
+    g_free(lo);
+}
+
+static const VhostDeviceOps loopback_ops = {
+    .type = "loopback",
+    .set_features = loopback_set_features,
+    .set_memory = loopback_set_memory,
+    .set_status = loopback_set_status,
+    .ring_start = loopback_ring_start,
+    .ring_enable = loopback_ring_enable,
+    .ring_stop = loopback_ring_stop,
+    .get_config = loopback_get_config,
+    .set_config = loopback_set_config,
+    .reset = loopback_reset,
+    .free = loopback_free,
+};
+
+static bool config_check(const LoopbackConfig *config, GError **errp)
+{
+    if (config->queue_pairs < 1 || config->queue_pairs > LOOPBACK_MAX_PAIRS) {
+        g_set_error(errp, G_FILE_ERROR, G_FILE_ERROR_INVAL,
+                    "'queue-pairs' is %" G_GUINT32_FORMAT ", must be 1 to %d",
+                    config->queue_pairs, LOOPBACK_MAX_PAIRS);
+        return false;
+    }
+    if (config->mtu < 68) {
+        g_set_error(errp, G_FILE_ERROR, G_FILE_ERROR_INVAL,
+                    "'mtu' is %u, must be 68 to 65535 bytes", config->mtu);
+        return false;
+    }
+    if (config->mac[0] & 1) {
+        g_set_error(errp, G_FILE_ERROR, G_FILE_ERROR_INVAL,
+                    "'mac' is a multicast address, must be a unicast one");
+        return false;
+    }
+    return true;
+}
+
+VhostDevice *loopback_new(const LoopbackConfig *config, GError **errp)
+{
+    Loopback *lo;
+    unsigned int i;
+
+    if (!config_check(config, errp)) {
+        return NULL;
+    }
+    lo = g_new0(Loopback, 1);
+    lo->dev = (VhostDevice){
+        .ops = &loopback_ops,
+        .id = g_strdup(config->id),
+        .connected = true,
+        .has_config = true,
+        .features = VIRTIO_F_BIT(VIRTIO_NET_F_MAC) | VIRTIO_F_BIT(VIRTIO_NET_F_MTU) |
+                    VIRTIO_F_BIT(VIRTIO_NET_F_STATUS) | VIRTIO_F_BIT(VIRTIO_NET_F_MRG_RXBUF) |
+                    VIRTIO_F_BIT(VIRTIO_F_INDIRECT_DESC) | VIRTIO_F_BIT(VIRTIO_F_EVENT_IDX) |
+                    VIRTIO_F_BIT(VIRTIO_F_VERSION_1) | VIRTIO_F_BIT(VIRTIO_F_RING_PACKED) |
+                    VIRTIO_F_BIT(VIRTIO_F_IN_ORDER),
+        .queue_count = 2 * config->queue_pairs,
+        .max_regions = MEMORY_MAP_MAX_REGIONS,
+    };
+    if (config->queue_pairs > 1) {
+        lo->dev.features |= VIRTIO_F_BIT(VIRTIO_NET_F_MQ);
+    }
+    lo->config = (LoopbackConfigSpace){
+        .status = htole16(VIRTIO_NET_S_LINK_UP),
+        .max_virtqueue_pairs = htole16((uint16_t)config->queue_pairs),
+        .mtu = htole16(config->mtu),
+        .speed = htole32(UINT32_MAX),   /* unknown */
+        .duplex = UINT8_MAX,
+    };
+    memcpy(lo->config.mac, config->mac, sizeof(lo->config.mac));
+    lo->iothread = config->iothread ? iothread_ref(config->iothread) : NULL;
+    lo->n_pairs = config->queue_pairs;
+    lo->pairs = g_new0(LoopbackPair, lo->n_pairs);
+    for (i = 0; i < lo->n_pairs; i++) {
+        lo->pairs[i].name = lo->dev.id;
+        lo->pairs[i].index = i;
+        lo->pairs[i].map = &lo->map;
+    }
+    return &lo->dev;
+}

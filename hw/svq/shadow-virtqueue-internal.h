@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The inside of a ShadowVirtqueue, shared by the burst loops (forward.c) and what starts,
+ * stops and wakes them (shadow-virtqueue.c).
+ */
+#ifndef HW_SVQ_SHADOW_VIRTQUEUE_INTERNAL_H
+#define HW_SVQ_SHADOW_VIRTQUEUE_INTERNAL_H
+
+#include <stdatomic.h>
+
+#include "hw/svq/shadow-virtqueue.h"
+#include "hw/virtio/vring-device.h"
+#include "hw/virtio/vring-driver.h"
+#include "util/event-notifier.h"
+
+#define SVQ_CACHE_LINE 64
+
+/* Written by the owner with relaxed stores, read by anybody: as ShadowVirtqueueCounters. */
+typedef struct SvqCounters {
+    _Atomic uint64_t buffers, returned, bytes, bursts;
+    _Atomic uint64_t kicks_sent, kicks_suppressed, calls_sent, calls_suppressed;
+    _Atomic uint64_t polls_hit, polls_missed, full, errors;
+} SvqCounters;
+
+struct ShadowVirtqueue {
+    /* Constant while started. */
+    char *name;
+    unsigned int (*offer)(ShadowVirtqueue *svq);        /* of the four format pairs, ours */
+    unsigned int (*give_back)(ShadowVirtqueue *svq);
+    AioContext *ctx;
+    MemoryMap *const *map;
+    VringSegment *segments;         /* scratch of one buffer */
+    unsigned int max_chain;         /* elements a guest's buffer may have */
+    unsigned int max_segments;      /* room in @segments: more, for buffers that straddle */
+    EventNotifier device_kick, device_call;
+    void (*broken)(void *opaque);
+    void *opaque;
+    AioHandler *kick_handler, *call_handler;
+    EventNotifier guest_kick, guest_call, guest_err;
+    AioBh work;                     /* goes on where a budget ended or a race was lost */
+
+    /* Written by the owner. */
+    bool kick_polled, call_polled;  /* the loop polls: no notifications wanted */
+    unsigned int need_room;         /* shadow descriptors that the next buffer takes, if known */
+    const MemoryRange *hit;         /* the last that held an address; valid for @hit_generation */
+    uint64_t hit_generation;
+
+    _Alignas(SVQ_CACHE_LINE) VringDevice guest;
+    _Alignas(SVQ_CACHE_LINE) VringDriver shadow;
+
+    /* Read by other threads. */
+    _Alignas(SVQ_CACHE_LINE) SvqCounters counters;
+    _Atomic int state;              /* SvqQueueState */
+};
+
+typedef struct SvqForward {
+    unsigned int (*offer)(ShadowVirtqueue *svq);
+    unsigned int (*give_back)(ShadowVirtqueue *svq);
+} SvqForward;
+
+/* The burst loops of a format pair: [guest is packed][shadow is packed]. */
+extern const SvqForward svq_forward[2][2];
+
+static inline void svq_counter_add(_Atomic uint64_t *counter, uint64_t n)
+{
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n,
+                          memory_order_relaxed);
+}
+
+static inline bool svq_is_running(const ShadowVirtqueue *svq)
+{
+    return atomic_load_explicit(&svq->state, memory_order_relaxed) == SVQ_QUEUE_RUNNING;
+}
+
+/* Owner.  Breaks the queue, once, with words: @side "guest" or "device" is at fault. */
+void svq_break(ShadowVirtqueue *svq, const char *side, const VringError *error);
+
+/* Owner.  Publishes what was put in the guest's ring and calls the guest if it wants that. */
+static inline void svq_publish_to_guest(ShadowVirtqueue *svq, const bool packed)
+{
+    if (!vring_device_has_unpublished(&svq->guest, packed)) {
+        return;
+    }
+    vring_device_publish(&svq->guest, packed);
+    if (vring_device_needs_call(&svq->guest, packed)) {
+        event_notifier_set(&svq->guest_call);
+        svq_counter_add(&svq->counters.calls_sent, 1);
+    } else {
+        svq_counter_add(&svq->counters.calls_suppressed, 1);
+    }
+}
+
+#endif

@@ -1,0 +1,498 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * One shadow virtqueue: start, stop, and what wakes its burst loops.
+ *
+ * How it works.  Two handlers sit in the queue's AioContext: the guest's kick (offer) and the
+ * device's call (give back).  While the loop polls them, notifications are off and each
+ * poll moves a burst.  When it sleeps they are on, and a wake-up moves bursts until the
+ * ring is empty or the budget is spent; then the work bottom half goes on, behind the
+ * other handlers of the loop, so no queue starves its neighbours.
+ *
+ * A full shadow ring is no reason to watch the guest's ring: the kick stays off, and the
+ * return path, which makes the room, offers what waits.
+ */
+#include "shadow-virtqueue-internal.h"
+
+#include <errno.h>
+#include <inttypes.h>
+
+#undef G_LOG_DOMAIN
+#define G_LOG_DOMAIN "svq"
+
+/* Bursts that one wake-up may move in a direction before others get their turn. */
+#define SVQ_BUDGET 4
+
+/* Elements that a buffer may have even if the guest's ring is shorter (indirect tables). */
+#define SVQ_MIN_CHAIN 1024
+
+ShadowVirtqueue *shadow_virtqueue_new(const char *name)
+{
+    ShadowVirtqueue *svq = g_aligned_alloc0(1, sizeof(*svq), SVQ_CACHE_LINE);
+
+    svq->name = g_strdup(name);
+    return svq;
+}
+
+void shadow_virtqueue_free(ShadowVirtqueue *svq)
+{
+    if (!svq) {
+        return;
+    }
+    g_assert(atomic_load(&svq->state) == SVQ_QUEUE_STOPPED);
+    g_free(svq->name);
+    g_aligned_free(svq);
+}
+
+static void remove_handler(ShadowVirtqueue *svq, AioHandler **handler)
+{
+    if (*handler) {
+        aio_remove_handler(svq->ctx, *handler);
+        *handler = NULL;
+    }
+}
+
+void svq_break(ShadowVirtqueue *svq, const char *side, const VringError *error)
+{
+    if (!svq_is_running(svq)) {
+        return;
+    }
+    atomic_store_explicit(&svq->state, SVQ_QUEUE_BROKEN, memory_order_relaxed);
+    svq_counter_add(&svq->counters.errors, 1);
+    g_warning("%s: broken by the %s: %s (index %" PRIu32 ", value 0x%" PRIx64
+              "; virtio 1.3, section %s)",
+              svq->name, side, error->what, error->index, error->value, error->section);
+    remove_handler(svq, &svq->kick_handler);
+    remove_handler(svq, &svq->call_handler);
+    event_notifier_set(&svq->guest_err);
+    if (svq->broken) {
+        svq->broken(svq->opaque);
+    }
+}
+
+unsigned int shadow_virtqueue_offer(ShadowVirtqueue *svq)
+{
+    return svq_is_running(svq) ? svq->offer(svq) : 0;
+}
+
+unsigned int shadow_virtqueue_return(ShadowVirtqueue *svq)
+{
+    return svq_is_running(svq) ? svq->give_back(svq) : 0;
+}
+
+static bool waits_for_room(const ShadowVirtqueue *svq)
+{
+    return svq->shadow.num_free < svq->need_room;
+}
+
+/* Both directions, within the budget.  True if there is more to do. */
+static bool move_bursts(ShadowVirtqueue *svq, bool offer, bool give_back)
+{
+    unsigned int i;
+
+    for (i = 0; i < SVQ_BUDGET; i++) {
+        bool more = false;
+
+        if (give_back && shadow_virtqueue_return(svq)) {
+            more = true;
+            offer = true;       /* there is room now */
+        }
+        if (offer && shadow_virtqueue_offer(svq)) {
+            more = true;
+        }
+        if (!more) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Allows notifications again where the loop does not poll.  True if there is work already. */
+static bool rearm(ShadowVirtqueue *svq)
+{
+    bool more = false;
+
+    if (!svq->kick_polled && !waits_for_room(svq)) {
+        more |= vring_device_enable_kick(&svq->guest, svq->guest.packed);
+    }
+    if (!svq->call_polled) {
+        more |= vring_driver_enable_call(&svq->shadow, svq->shadow.packed);
+    }
+    return more;
+}
+
+static void silence(ShadowVirtqueue *svq)
+{
+    vring_device_disable_kick(&svq->guest, svq->guest.packed);
+    vring_driver_disable_call(&svq->shadow, svq->shadow.packed);
+}
+
+/* Works off what is there, then makes sure that what comes next wakes us. */
+static void work(void *opaque)
+{
+    ShadowVirtqueue *svq = opaque;
+
+    if (!svq_is_running(svq)) {
+        return;
+    }
+    if (move_bursts(svq, true, true) || (svq_is_running(svq) && rearm(svq))) {
+        if (svq_is_running(svq)) {
+            silence(svq);
+            aio_bh_schedule(svq->ctx, &svq->work);
+        }
+    }
+}
+
+static void kick_ready(void *opaque)
+{
+    ShadowVirtqueue *svq = opaque;
+
+    if (event_notifier_test_and_clear(&svq->guest_kick) < 0) {
+        g_warning("%s: the guest's kick descriptor is dead", svq->name);
+        remove_handler(svq, &svq->kick_handler);
+    }
+    silence(svq);
+    work(svq);
+}
+
+static void call_ready(void *opaque)
+{
+    ShadowVirtqueue *svq = opaque;
+
+    if (event_notifier_test_and_clear(&svq->device_call) < 0) {
+        g_warning("%s: the device's call descriptor is dead", svq->name);
+        remove_handler(svq, &svq->call_handler);
+    }
+    silence(svq);
+    work(svq);
+}
+
+/*
+ * A poll that finds something after polling has ended moved on from where notifications were
+ * allowed: the work bottom half allows them anew.  @again: it has to run for another reason.
+ */
+static bool polled(ShadowVirtqueue *svq, bool hit, bool polling, bool again)
+{
+    svq_counter_add(hit ? &svq->counters.polls_hit : &svq->counters.polls_missed, 1);
+    if (hit && (!polling || again) && svq_is_running(svq)) {
+        aio_bh_schedule(svq->ctx, &svq->work);
+    }
+    return hit;
+}
+
+static bool kick_poll(void *opaque)
+{
+    ShadowVirtqueue *svq = opaque;
+    bool hit = shadow_virtqueue_offer(svq) > 0;
+
+    return polled(svq, hit, svq->kick_polled, false);
+}
+
+static bool call_poll(void *opaque)
+{
+    ShadowVirtqueue *svq = opaque;
+    bool waited = waits_for_room(svq);
+    bool hit = shadow_virtqueue_return(svq) > 0;
+
+    /* Nobody else offers what waited for room, unless the guest's ring is polled. */
+    return polled(svq, hit, svq->call_polled, waited && !svq->kick_polled);
+}
+
+static void kick_poll_begin(void *opaque)
+{
+    ShadowVirtqueue *svq = opaque;
+
+    svq->kick_polled = true;
+    vring_device_disable_kick(&svq->guest, svq->guest.packed);
+}
+
+static void kick_poll_end(void *opaque)
+{
+    ShadowVirtqueue *svq = opaque;
+
+    svq->kick_polled = false;
+    if (!waits_for_room(svq)) {
+        /* What is there already is found by the poll that follows. */
+        vring_device_enable_kick(&svq->guest, svq->guest.packed);
+    }
+}
+
+static void call_poll_begin(void *opaque)
+{
+    ShadowVirtqueue *svq = opaque;
+
+    svq->call_polled = true;
+    vring_driver_disable_call(&svq->shadow, svq->shadow.packed);
+}
+
+static void call_poll_end(void *opaque)
+{
+    ShadowVirtqueue *svq = opaque;
+
+    svq->call_polled = false;
+    vring_driver_enable_call(&svq->shadow, svq->shadow.packed);
+}
+
+static const AioHandlerOps kick_ops = {
+    .ready = kick_ready,
+    .poll = kick_poll,
+    .poll_begin = kick_poll_begin,
+    .poll_end = kick_poll_end,
+};
+
+static const AioHandlerOps call_ops = {
+    .ready = call_ready,
+    .poll = call_poll,
+    .poll_begin = call_poll_begin,
+    .poll_end = call_poll_end,
+};
+
+static int init_rings(ShadowVirtqueue *svq, const ShadowVirtqueueConfig *config, GError **errp)
+{
+    const VringError *error = &svq->guest.error;
+    const char *side = "guest";
+    int ret = vring_device_init(&svq->guest, &config->guest);
+
+    if (ret == 0) {
+        side = "device";
+        error = &svq->shadow.error;
+        ret = vring_driver_init(&svq->shadow, &config->shadow, config->tables, config->tables_iova);
+        if (ret < 0) {
+            vring_device_cleanup(&svq->guest);
+        }
+    }
+    if (ret < 0) {
+        g_set_error(errp, G_FILE_ERROR, G_FILE_ERROR_INVAL,
+                    "%s: ring of the %s: %s (index %" PRIu32 ", value 0x%" PRIx64
+                    "; virtio 1.3, section %s)",
+                    svq->name, side, error->what, error->index, error->value, error->section);
+    }
+    return ret;
+}
+
+static void cleanup_rings(ShadowVirtqueue *svq)
+{
+    vring_device_cleanup(&svq->guest);
+    vring_driver_cleanup(&svq->shadow);
+    g_clear_pointer(&svq->segments, g_free);
+}
+
+/* Adds a handler for @notifier; without a descriptor the loop polls for ever. */
+static int add_handler(ShadowVirtqueue *svq, const EventNotifier *notifier,
+                       const AioHandlerOps *ops, AioHandler **handler)
+{
+    *handler = aio_add_handler(svq->ctx, notifier->fd, ops, svq);
+    return *handler ? 0 : -errno;
+}
+
+typedef struct SvqCommand {
+    ShadowVirtqueue *svq;
+    int fd;
+    int ret;
+} SvqCommand;
+
+static void attach_in_owner(void *opaque)
+{
+    SvqCommand *command = opaque;
+    ShadowVirtqueue *svq = command->svq;
+
+    command->ret = add_handler(svq, &svq->guest_kick, &kick_ops, &svq->kick_handler);
+    if (command->ret == 0) {
+        command->ret = add_handler(svq, &svq->device_call, &call_ops, &svq->call_handler);
+    }
+    if (command->ret < 0) {
+        remove_handler(svq, &svq->kick_handler);
+        return;
+    }
+    /* A kick may have come before there was anybody to hear it. */
+    aio_bh_schedule(svq->ctx, &svq->work);
+}
+
+static void detach_in_owner(void *opaque)
+{
+    SvqCommand *command = opaque;
+    ShadowVirtqueue *svq = command->svq;
+    int running = SVQ_QUEUE_RUNNING;
+
+    remove_handler(svq, &svq->kick_handler);
+    remove_handler(svq, &svq->call_handler);
+    atomic_compare_exchange_strong(&svq->state, &running, SVQ_QUEUE_STOPPED);
+}
+
+static void nothing(void *opaque)
+{
+}
+
+int shadow_virtqueue_start(ShadowVirtqueue *svq, const ShadowVirtqueueConfig *config,
+                           GError **errp)
+{
+    const SvqForward *forward = &svq_forward[config->guest.packed][config->shadow.packed];
+    SvqCommand command = { .svq = svq };
+    int ret;
+
+    g_assert(atomic_load(&svq->state) == SVQ_QUEUE_STOPPED);
+    ret = init_rings(svq, config, errp);
+    if (ret < 0) {
+        return ret;
+    }
+    svq->offer = forward->offer;
+    svq->give_back = forward->give_back;
+    svq->ctx = config->ctx;
+    svq->map = config->map;
+    svq->max_chain = MAX(config->guest.num, SVQ_MIN_CHAIN);
+    svq->max_segments = 2 * svq->max_chain;
+    svq->segments = g_new(VringSegment, svq->max_segments);
+    svq->guest_kick.fd = config->guest_kick_fd;
+    svq->guest_call.fd = config->guest_call_fd;
+    svq->guest_err.fd = config->guest_err_fd;
+    svq->device_kick.fd = config->device_kick_fd;
+    svq->device_call.fd = config->device_call_fd;
+    svq->broken = config->broken;
+    svq->opaque = config->opaque;
+    svq->kick_polled = svq->call_polled = false;
+    svq->need_room = 1;
+    svq->hit_generation = 0;
+    aio_bh_init(&svq->work, work, svq);
+    atomic_store(&svq->state, SVQ_QUEUE_RUNNING);
+    if (!svq->ctx) {
+        return 0;
+    }
+    aio_run_in(svq->ctx, attach_in_owner, &command);
+    if (command.ret < 0) {
+        g_set_error(errp, G_FILE_ERROR, g_file_error_from_errno(-command.ret),
+                    "%s: cannot wait for its kick or call descriptor: %s", svq->name,
+                    g_strerror(-command.ret));
+        atomic_store(&svq->state, SVQ_QUEUE_STOPPED);
+        cleanup_rings(svq);
+    }
+    return command.ret;
+}
+
+void shadow_virtqueue_detach(ShadowVirtqueue *svq)
+{
+    SvqCommand command = { .svq = svq };
+
+    if (!svq->ctx) {
+        atomic_store(&svq->state, SVQ_QUEUE_STOPPED);
+        return;
+    }
+    aio_run_in(svq->ctx, detach_in_owner, &command);
+    /* Bottom halves run in order: after this one, the work scheduled before has run. */
+    aio_run_in(svq->ctx, nothing, NULL);
+}
+
+void shadow_virtqueue_resume(ShadowVirtqueue *svq, const VringAreas *guest)
+{
+    SvqCommand command = { .svq = svq };
+
+    if (atomic_load(&svq->state) == SVQ_QUEUE_BROKEN) {
+        return;
+    }
+    vring_device_move(&svq->guest, guest);
+    svq->kick_polled = svq->call_polled = false;
+    atomic_store(&svq->state, SVQ_QUEUE_RUNNING);
+    if (svq->ctx) {
+        aio_run_in(svq->ctx, attach_in_owner, &command);
+        /* The descriptors are those that it was started with: they can be waited for. */
+        g_warn_if_fail(command.ret == 0);
+    }
+}
+
+void shadow_virtqueue_stop(ShadowVirtqueue *svq, VringBase *base)
+{
+    /* Bounded: each round gives back a buffer in flight, and none is added. */
+    while (atomic_load(&svq->state) != SVQ_QUEUE_BROKEN && svq->give_back(svq)) {
+    }
+    vring_device_settle(&svq->guest);
+    svq_publish_to_guest(svq, svq->guest.packed);
+    *base = vring_device_base(&svq->guest);
+    cleanup_rings(svq);
+    atomic_store(&svq->state, SVQ_QUEUE_STOPPED);
+}
+
+static void set_kick_in_owner(void *opaque)
+{
+    SvqCommand *command = opaque;
+    ShadowVirtqueue *svq = command->svq;
+
+    remove_handler(svq, &svq->kick_handler);
+    svq->kick_polled = false;
+    svq->guest_kick.fd = command->fd;
+    if (!svq_is_running(svq)) {
+        return;
+    }
+    if (add_handler(svq, &svq->guest_kick, &kick_ops, &svq->kick_handler) < 0) {
+        vring_fail(&svq->guest.error, "its kick descriptor cannot be waited for", "2.7.13.4", 0,
+                   (uint64_t)command->fd);
+        svq_break(svq, "guest", &svq->guest.error);
+        return;
+    }
+    aio_bh_schedule(svq->ctx, &svq->work);
+}
+
+static void set_call_in_owner(void *opaque)
+{
+    SvqCommand *command = opaque;
+
+    command->svq->guest_call.fd = command->fd;
+    /* What the guest was not told through the old descriptor it is told through the new. */
+    event_notifier_set(&command->svq->guest_call);
+}
+
+static void set_err_in_owner(void *opaque)
+{
+    SvqCommand *command = opaque;
+
+    command->svq->guest_err.fd = command->fd;
+}
+
+static void set_descriptor(ShadowVirtqueue *svq, int fd, void (*in_owner)(void *opaque))
+{
+    SvqCommand command = { .svq = svq, .fd = fd };
+
+    aio_run_in(svq->ctx, in_owner, &command);
+}
+
+void shadow_virtqueue_set_guest_kick(ShadowVirtqueue *svq, int fd)
+{
+    set_descriptor(svq, fd, set_kick_in_owner);
+}
+
+void shadow_virtqueue_set_guest_call(ShadowVirtqueue *svq, int fd)
+{
+    set_descriptor(svq, fd, set_call_in_owner);
+}
+
+void shadow_virtqueue_set_guest_err(ShadowVirtqueue *svq, int fd)
+{
+    set_descriptor(svq, fd, set_err_in_owner);
+}
+
+SvqQueueState shadow_virtqueue_get_state(const ShadowVirtqueue *svq)
+{
+    return (SvqQueueState)atomic_load_explicit(&svq->state, memory_order_relaxed);
+}
+
+static uint64_t read_counter(const _Atomic uint64_t *counter)
+{
+    return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+ShadowVirtqueueCounters shadow_virtqueue_get_counters(const ShadowVirtqueue *svq)
+{
+    const SvqCounters *c = &svq->counters;
+
+    return (ShadowVirtqueueCounters){
+        .buffers = read_counter(&c->buffers),
+        .returned = read_counter(&c->returned),
+        .bytes = read_counter(&c->bytes),
+        .bursts = read_counter(&c->bursts),
+        .kicks_sent = read_counter(&c->kicks_sent),
+        .kicks_suppressed = read_counter(&c->kicks_suppressed),
+        .calls_sent = read_counter(&c->calls_sent),
+        .calls_suppressed = read_counter(&c->calls_suppressed),
+        .polls_hit = read_counter(&c->polls_hit),
+        .polls_missed = read_counter(&c->polls_missed),
+        .full = read_counter(&c->full),
+        .errors = read_counter(&c->errors),
+    };
+}

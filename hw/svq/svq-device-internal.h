@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The inside of an SvqDevice, shared by its three parts: svq-device.c (life, the device side's
+ * news), svq-guest.c (what the VMM says) and svq-queue.c (starting and stopping).
+ */
+#ifndef HW_SVQ_SVQ_DEVICE_INTERNAL_H
+#define HW_SVQ_SVQ_DEVICE_INTERNAL_H
+
+#include "hw/svq/svq-device.h"
+#include "hw/virtio/features.h"
+#include "util/event-notifier.h"
+#include "util/iova-tree.h"
+
+#undef G_LOG_DOMAIN
+#define G_LOG_DOMAIN "svq"
+
+/* A vhost-user message names a virtqueue with 8 bits (SET_VRING_KICK and its like). */
+#define SVQ_MAX_QUEUES 256
+
+typedef struct SvqQueue {
+    SvqDevice *dev;
+    unsigned int index;
+    IOThread *iothread;
+    ShadowVirtqueue *svq;
+
+    /* What the VMM said; kept over a stop of the device side. */
+    uint32_t num;               /* 0: not said */
+    VhostVringAddr addr;
+    bool addr_set, kick_set, enabled;
+    uint32_t base;              /* as in vhost messages */
+    EventNotifier kick, call, err;
+
+    /* What we made of it. */
+    bool started;               /* the shadow virtqueue is, and the device has its ring */
+    bool refused;               /* it could not be started; not tried again until reset */
+    bool guest_packed, shadow_packed;
+    EventNotifier device_kick, device_call;
+} SvqQueue;
+
+struct SvqDevice {
+    char *id;
+    VhostDevice *backend;
+    VhostUserServer *server;
+    SvqRingFeatures shadow, guest;
+    uint32_t queue_size;
+    bool lenient_base;
+    IOThread **iothreads;
+    unsigned int n_iothreads;
+
+    SvqQueue *queues;
+    unsigned int n_queues;
+    EventNotifier broken;       /* an IOThread broke a queue */
+    unsigned int broken_source;
+
+    /* The guest's side. */
+    bool features_set;
+    uint64_t guest_features;
+    uint8_t status;
+    MemoryMap *map;             /* published to the queues by RCU; never NULL */
+
+    /* The device's side, valid while @device_started. */
+    bool device_started;
+    bool device_driver_ok;
+    uint64_t shadow_features;
+    MemoryMap *device_map;      /* the guest's memory and the arena */
+    MemoryRegion *arena;        /* all shadow rings */
+    uint64_t arena_stride;      /* bytes of one virtqueue */
+};
+
+static inline bool svq_has_feature(uint64_t features, unsigned int bit)
+{
+    return features & VIRTIO_F_BIT(bit);
+}
+
+/* svq-guest.c: the callbacks of the vhost-user server. */
+extern const VhostUserServerOps svq_guest_ops;
+
+/* Which ring features are offered to the guest, beside the device's own. */
+uint64_t svq_guest_offered(const SvqDevice *dev);
+
+/* svq-queue.c */
+
+/* Starts @queue if all that it needs has been said, and nothing of it has failed before. */
+void svq_queue_update(SvqQueue *queue);
+
+/* Stops it, if started, and keeps where it stands in queue->base. */
+void svq_queue_stop(SvqQueue *queue);
+
+/* Tells the device whether the queue is enabled. */
+int svq_queue_enable(SvqQueue *queue, bool enable, GError **errp);
+
+/* All queues; then the device side is reset. */
+void svq_device_stop(SvqDevice *dev);
+
+/* Tells the device DRIVER_OK once the device is started and the guest's driver is there. */
+int svq_device_driver_ok(SvqDevice *dev, GError **errp);
+
+/* Publishes a new map of the guest's memory, owned from here on, to queues and device. */
+int svq_device_set_map(SvqDevice *dev, MemoryMap *map, GError **errp);
+
+#endif

@@ -1,0 +1,378 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The guest's side of a device: what the VMM says over vhost-user, in whatever order it says it.
+ *
+ * How it works.  Each message only records what it says; svq_queue_update() then starts the
+ * queue if that was the last thing missing.  VMMs differ: one enables queues before it gives
+ * memory, one repeats the features for each pair, one stops by disabling and starts
+ * anew without a word.  So what does not change anything is always allowed, and what changes a
+ * started queue is allowed if that queue is disabled: then it is stopped first.
+ *
+ * Threads: the main thread.
+ */
+#include "svq-device-internal.h"
+
+#include <errno.h>
+#include <inttypes.h>
+
+uint64_t svq_guest_offered(const SvqDevice *dev)
+{
+    const SvqRingFeatures *offer = &dev->guest;
+    uint64_t features = dev->backend->features & virtio_features_mask(VIRTIO_FEATURE_DEVICE);
+
+    features |= offer->packed != ON_OFF_AUTO_OFF ? VIRTIO_F_BIT(VIRTIO_F_RING_PACKED) : 0;
+    features |= offer->event_idx != ON_OFF_AUTO_OFF ? VIRTIO_F_BIT(VIRTIO_F_EVENT_IDX) : 0;
+    features |= offer->indirect_desc != ON_OFF_AUTO_OFF ? VIRTIO_F_BIT(VIRTIO_F_INDIRECT_DESC) : 0;
+    features |= offer->in_order != ON_OFF_AUTO_OFF ? VIRTIO_F_BIT(VIRTIO_F_IN_ORDER) : 0;
+    return virtio_features_close(features);
+}
+
+static uint64_t guest_must_have(const SvqDevice *dev)
+{
+    const SvqRingFeatures *offer = &dev->guest;
+
+    return (offer->packed == ON_OFF_AUTO_ON ? VIRTIO_F_BIT(VIRTIO_F_RING_PACKED) : 0) |
+           (offer->event_idx == ON_OFF_AUTO_ON ? VIRTIO_F_BIT(VIRTIO_F_EVENT_IDX) : 0) |
+           (offer->indirect_desc == ON_OFF_AUTO_ON ? VIRTIO_F_BIT(VIRTIO_F_INDIRECT_DESC) : 0) |
+           (offer->in_order == ON_OFF_AUTO_ON ? VIRTIO_F_BIT(VIRTIO_F_IN_ORDER) : 0);
+}
+
+static bool any_enabled(const SvqDevice *dev)
+{
+    unsigned int i;
+
+    for (i = 0; i < dev->n_queues; i++) {
+        if (dev->queues[i].started && dev->queues[i].enabled) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void forget_queue(SvqQueue *queue)
+{
+    queue->num = 0;
+    queue->addr_set = queue->kick_set = queue->enabled = queue->refused = false;
+    queue->base = 0;
+    event_notifier_cleanup(&queue->kick);
+    event_notifier_cleanup(&queue->call);
+    event_notifier_cleanup(&queue->err);
+}
+
+static void guest_connected(void *opaque)
+{
+    SvqDevice *dev = opaque;
+
+    g_info("%s: VMM connected", dev->id);
+}
+
+static void guest_disconnected(void *opaque)
+{
+    SvqDevice *dev = opaque;
+    unsigned int i;
+
+    g_info("%s: VMM disconnected", dev->id);
+    svq_device_stop(dev);
+    for (i = 0; i < dev->n_queues; i++) {
+        forget_queue(&dev->queues[i]);
+    }
+    dev->features_set = false;
+    dev->guest_features = 0;
+    dev->status = 0;
+    svq_device_set_map(dev, memory_map_new(NULL, 0, NULL), NULL);
+}
+
+static uint64_t guest_get_features(void *opaque)
+{
+    return svq_guest_offered(opaque);
+}
+
+static int refuse_features(const SvqDevice *dev, const char *why, uint64_t features, GError **errp)
+{
+    g_autofree char *names = virtio_features_to_string(features);
+
+    g_set_error(errp, G_FILE_ERROR, G_FILE_ERROR_INVAL, "%s: the guest %s: %s", dev->id, why,
+                names);
+    return -EINVAL;
+}
+
+static int guest_set_features(void *opaque, uint64_t features, GError **errp)
+{
+    SvqDevice *dev = opaque;
+    const uint64_t offered = svq_guest_offered(dev);
+    const uint64_t missing = guest_must_have(dev) & ~features;
+
+    if (features & ~offered) {
+        return refuse_features(dev, "takes what was not offered", features & ~offered, errp);
+    }
+    if (missing) {
+        return refuse_features(dev, "refuses what is asked to be on", missing, errp);
+    }
+    if (dev->device_started && features != dev->guest_features) {
+        if (any_enabled(dev)) {
+            return refuse_features(dev, "changes features of enabled queues",
+                                   features ^ dev->guest_features, errp);
+        }
+        svq_device_stop(dev);
+    }
+    if (!dev->features_set || features != dev->guest_features) {
+        g_autofree char *has = virtio_features_to_string(features);
+        g_autofree char *lost = virtio_features_to_string(dev->backend->features & ~features &
+                                                          ~guest_must_have(dev));
+
+        g_info("%s: features of the guest: %s; of the device, but not used: %s", dev->id, has,
+               lost);
+    }
+    dev->features_set = true;
+    dev->guest_features = features;
+    return 0;
+}
+
+static uint32_t guest_get_queue_count(void *opaque)
+{
+    SvqDevice *dev = opaque;
+
+    return dev->n_queues;
+}
+
+/* One is ours: the arena. */
+static uint32_t guest_get_max_regions(void *opaque)
+{
+    SvqDevice *dev = opaque;
+
+    return MIN(dev->backend->max_regions, MEMORY_MAP_MAX_REGIONS) - 1;
+}
+
+static bool guest_has_config(void *opaque)
+{
+    SvqDevice *dev = opaque;
+
+    return dev->backend->has_config;
+}
+
+static int guest_set_memory(void *opaque, MemoryRegion *const *regions, unsigned int n,
+                            GError **errp)
+{
+    SvqDevice *dev = opaque;
+    MemoryMap *map = memory_map_new(regions, n, errp);
+    unsigned int i;
+    int ret;
+
+    if (!map) {
+        return -EINVAL;
+    }
+    ret = svq_device_set_map(dev, map, errp);
+    for (i = 0; i < dev->n_queues && ret == 0; i++) {
+        svq_queue_update(&dev->queues[i]);
+    }
+    return ret;
+}
+
+/*
+ * Whether what defines @queue's ring may be set: it is stopped, or can be.  A driver that
+ * is gone without GET_VRING_BASE has at least disabled its queues.
+ */
+static int make_stopped(SvqQueue *queue, const char *what, GError **errp)
+{
+    if (queue->started && queue->enabled) {
+        g_set_error(errp, G_FILE_ERROR, G_FILE_ERROR_INVAL,
+                    "%s queue %u: %s changes while it runs", queue->dev->id, queue->index, what);
+        return -EBUSY;
+    }
+    if (queue->started) {
+        svq_queue_stop(queue);
+        queue->kick_set = false;
+    }
+    queue->refused = false;
+    return 0;
+}
+
+static int guest_set_vring_num(void *opaque, unsigned int index, uint32_t num, GError **errp)
+{
+    SvqDevice *dev = opaque;
+    SvqQueue *queue = &dev->queues[index];
+    int ret;
+
+    if (num == queue->num) {
+        return 0;
+    }
+    if (num == 0 || num > VRING_MAX_SIZE) {
+        g_set_error(errp, G_FILE_ERROR, G_FILE_ERROR_INVAL,
+                    "%s queue %u: size is %" PRIu32 ", must be 1 to %d", dev->id, index, num,
+                    VRING_MAX_SIZE);
+        return -EINVAL;
+    }
+    ret = make_stopped(queue, "size", errp);
+    if (ret == 0) {
+        queue->num = num;
+        svq_queue_update(queue);
+    }
+    return ret;
+}
+
+static int guest_set_vring_addr(void *opaque, unsigned int index, const VhostVringAddr *addr,
+                                GError **errp)
+{
+    SvqDevice *dev = opaque;
+    SvqQueue *queue = &dev->queues[index];
+    int ret = 0;
+
+    if (!queue->addr_set || addr->desc != queue->addr.desc || addr->avail != queue->addr.avail ||
+        addr->used != queue->addr.used) {
+        ret = make_stopped(queue, "ring address", errp);
+    }
+    if (ret == 0) {
+        queue->addr = *addr;
+        queue->addr_set = true;
+        svq_queue_update(queue);
+    }
+    return ret;
+}
+
+static int guest_set_vring_base(void *opaque, unsigned int index, uint32_t base, GError **errp)
+{
+    SvqDevice *dev = opaque;
+    SvqQueue *queue = &dev->queues[index];
+    int ret = make_stopped(queue, "base", errp);
+
+    if (ret == 0) {
+        queue->base = base;
+        svq_queue_update(queue);
+    }
+    return ret;
+}
+
+static int guest_get_vring_base(void *opaque, unsigned int index, uint32_t *base, GError **errp)
+{
+    SvqDevice *dev = opaque;
+    SvqQueue *queue = &dev->queues[index];
+
+    svq_queue_stop(queue);
+    queue->kick_set = false;
+    queue->refused = false;
+    *base = queue->base;
+    return 0;
+}
+
+static int guest_set_vring_fd(void *opaque, unsigned int index, VhostVringFd which, int fd,
+                              GError **errp)
+{
+    SvqDevice *dev = opaque;
+    SvqQueue *queue = &dev->queues[index];
+    EventNotifier *notifier = which == VHOST_VRING_KICK   ? &queue->kick
+                              : which == VHOST_VRING_CALL ? &queue->call
+                                                          : &queue->err;
+    EventNotifier old = *notifier, new;
+    int ret = event_notifier_init_fd(&new, fd);
+
+    if (ret < 0) {
+        g_set_error(errp, G_FILE_ERROR, g_file_error_from_errno(-ret),
+                    "%s queue %u: descriptor cannot be made non-blocking: %s", dev->id, index,
+                    g_strerror(-ret));
+        return ret;
+    }
+    *notifier = new;
+    if (which == VHOST_VRING_KICK) {
+        queue->kick_set = true;
+    }
+    if (queue->started) {
+        switch (which) {
+        case VHOST_VRING_KICK:
+            shadow_virtqueue_set_guest_kick(queue->svq, new.fd);
+            break;
+        case VHOST_VRING_CALL:
+            shadow_virtqueue_set_guest_call(queue->svq, new.fd);
+            break;
+        case VHOST_VRING_ERR:
+            shadow_virtqueue_set_guest_err(queue->svq, new.fd);
+            break;
+        }
+    }
+    event_notifier_cleanup(&old);
+    svq_queue_update(queue);
+    return 0;
+}
+
+static int guest_set_vring_enable(void *opaque, unsigned int index, bool enable, GError **errp)
+{
+    SvqDevice *dev = opaque;
+
+    return svq_queue_enable(&dev->queues[index], enable, errp);
+}
+
+static int guest_get_config(void *opaque, void *data, uint32_t offset, uint32_t size,
+                            GError **errp)
+{
+    SvqDevice *dev = opaque;
+
+    return dev->backend->ops->get_config(dev->backend, data, offset, size, errp);
+}
+
+static int guest_set_config(void *opaque, const void *data, uint32_t offset, uint32_t size,
+                            GError **errp)
+{
+    SvqDevice *dev = opaque;
+
+    return dev->backend->ops->set_config(dev->backend, data, offset, size, errp);
+}
+
+static uint8_t guest_get_status(void *opaque)
+{
+    SvqDevice *dev = opaque;
+
+    return dev->status;
+}
+
+static int guest_set_status(void *opaque, uint8_t status, GError **errp)
+{
+    SvqDevice *dev = opaque;
+    unsigned int i;
+
+    dev->status = status;
+    if (status != 0) {
+        return svq_device_driver_ok(dev, errp);
+    }
+    /* Reset (2.4).  What GET_VRING_BASE will ask for is kept: QEMU asks after this. */
+    svq_device_stop(dev);
+    for (i = 0; i < dev->n_queues; i++) {
+        dev->queues[i].kick_set = false;
+    }
+    return 0;
+}
+
+static int guest_reset(void *opaque, GError **errp)
+{
+    SvqDevice *dev = opaque;
+    unsigned int i;
+
+    svq_device_stop(dev);
+    for (i = 0; i < dev->n_queues; i++) {
+        forget_queue(&dev->queues[i]);
+    }
+    dev->features_set = false;
+    dev->guest_features = 0;
+    dev->status = 0;
+    return 0;
+}
+
+const VhostUserServerOps svq_guest_ops = {
+    .connected = guest_connected,
+    .disconnected = guest_disconnected,
+    .get_features = guest_get_features,
+    .set_features = guest_set_features,
+    .get_queue_count = guest_get_queue_count,
+    .get_max_regions = guest_get_max_regions,
+    .has_config = guest_has_config,
+    .set_memory = guest_set_memory,
+    .set_vring_num = guest_set_vring_num,
+    .set_vring_addr = guest_set_vring_addr,
+    .set_vring_base = guest_set_vring_base,
+    .get_vring_base = guest_get_vring_base,
+    .set_vring_fd = guest_set_vring_fd,
+    .set_vring_enable = guest_set_vring_enable,
+    .get_config = guest_get_config,
+    .set_config = guest_set_config,
+    .get_status = guest_get_status,
+    .set_status = guest_set_status,
+    .reset = guest_reset,
+};

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * ShadowVirtqueue: one virtqueue of a guest, forwarded to a device and back.
+ *
+ * How it works.  Two rings: the guest's, which we work in the device's role, and the
+ * shadow ring, which we work in the driver's role.  Offering takes a burst of buffers from
+ * the guest's ring, translates their addresses and adds them to the shadow ring; returning
+ * collects used buffers from the shadow ring and puts them back in the guest's.  Each
+ * publishes once and notifies once, if that is wanted at all.  A queue whose guest or device
+ * breaks the rules is broken: it says so once and does nothing any more until it is stopped.
+ *
+ * Threads.  While it runs a queue belongs to the owner of its AioContext, who alone touches
+ * the rings.  The others call what is said to be for "the main thread": start,
+ * detach and the descriptors' setters hand over by a bottom half.
+ */
+#ifndef HW_SVQ_SHADOW_VIRTQUEUE_H
+#define HW_SVQ_SHADOW_VIRTQUEUE_H
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "hw/virtio/memory-map.h"
+#include "hw/virtio/vring.h"
+#include "util/aio-context.h"
+
+/* Buffers of a burst: published with one store, notified of at most once. */
+#define SVQ_BURST 64
+
+typedef struct ShadowVirtqueue ShadowVirtqueue;
+
+typedef struct ShadowVirtqueueConfig {
+    AioContext *ctx;            /* where it runs; NULL: the caller steps it */
+    MemoryMap *const *map;      /* where the guest's current memory map is published (RCU) */
+    VringConfig guest;          /* the guest's ring, and where it goes on */
+    VringConfig shadow;         /* the ring towards the device */
+    VringDesc *tables;          /* for indirect tables towards the device, or NULL */
+    uint64_t tables_iova;
+    /* Borrowed until shadow_virtqueue_stop() or replaced; non-blocking; -1: none. */
+    int guest_kick_fd;          /* none: the guest's ring is polled */
+    int guest_call_fd;
+    int guest_err_fd;
+    int device_kick_fd;
+    int device_call_fd;         /* none: the shadow ring is polled */
+    /* The queue has just broken; in the owner's thread. */
+    void (*broken)(void *opaque);
+    void *opaque;
+} ShadowVirtqueueConfig;
+
+typedef enum SvqQueueState { SVQ_QUEUE_STOPPED, SVQ_QUEUE_RUNNING, SVQ_QUEUE_BROKEN } SvqQueueState;
+
+/* Since the queue was made.  The owner writes them, any thread may read them. */
+typedef struct ShadowVirtqueueCounters {
+    uint64_t buffers;           /* offered to the device */
+    uint64_t returned;          /* put back in the guest's ring */
+    uint64_t bytes;             /* offered to the device */
+    uint64_t bursts;            /* of offering */
+    uint64_t kicks_sent, kicks_suppressed;      /* to the device */
+    uint64_t calls_sent, calls_suppressed;      /* to the guest */
+    uint64_t polls_hit, polls_missed;
+    uint64_t full;              /* times that the shadow ring had no room */
+    uint64_t errors;
+} ShadowVirtqueueCounters;
+
+/* @name goes into messages, such as "net0 queue 1". */
+ShadowVirtqueue *shadow_virtqueue_new(const char *name);
+
+/* The queue is stopped. */
+void shadow_virtqueue_free(ShadowVirtqueue *svq);
+
+/*
+ * Main thread.  Starts a stopped queue; all memory it will ever need is allocated here.
+ * 0; or -EINVAL, -EPROTO with @errp if a ring cannot be, -EPERM if a descriptor cannot be
+ * waited for.
+ */
+int shadow_virtqueue_start(ShadowVirtqueue *svq, const ShadowVirtqueueConfig *config,
+                           GError **errp);
+
+/*
+ * Main thread.  Takes a started queue from its thread: nothing is forwarded any more, but
+ * the device may still work what it has.  Then the device is to be stopped.
+ */
+void shadow_virtqueue_detach(ShadowVirtqueue *svq);
+
+/*
+ * Main thread, after detach, instead of stop: goes on with the guest's ring at @guest, the
+ * same ring at another host address.
+ */
+void shadow_virtqueue_resume(ShadowVirtqueue *svq, const VringAreas *guest);
+
+/*
+ * Main thread, after detach and once the device touches the shadow ring no more: gives
+ * back to the guest what the device has used, settles the rest, frees.  @base: where a later
+ * start goes on; exact, see vring_device_settle().
+ */
+void shadow_virtqueue_stop(ShadowVirtqueue *svq, VringBase *base);
+
+/*
+ * Main thread, while started: from the return on, @fd (borrowed; -1: none) is used and the
+ * one before is not.  A kick descriptor that cannot be waited for breaks the queue.
+ */
+void shadow_virtqueue_set_guest_kick(ShadowVirtqueue *svq, int fd);
+void shadow_virtqueue_set_guest_call(ShadowVirtqueue *svq, int fd);
+void shadow_virtqueue_set_guest_err(ShadowVirtqueue *svq, int fd);
+
+/*
+ * Owner.  One burst from the guest to the device, or from the device to the guest.  Returns
+ * the buffers moved; 0: nothing to do, or no room, or broken.
+ */
+unsigned int shadow_virtqueue_offer(ShadowVirtqueue *svq);
+unsigned int shadow_virtqueue_return(ShadowVirtqueue *svq);
+
+/* Any thread. */
+SvqQueueState shadow_virtqueue_get_state(const ShadowVirtqueue *svq);
+ShadowVirtqueueCounters shadow_virtqueue_get_counters(const ShadowVirtqueue *svq);
+
+#endif
