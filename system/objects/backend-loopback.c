@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* -backend loopback: the built-in network device that receives what is sent. */
+#include <string.h>
+
+#include "hw/net/loopback.h"
+#include "system/error.h"
+#include "system/objects/objects.h"
+
+typedef struct MacAddress {
+    uint8_t bytes[6];
+} MacAddress;
+
+typedef struct LoopbackOptions {
+    int64_t queue_pairs;
+    MacAddress mac;
+    int64_t mtu;
+    const char *iothread;
+} LoopbackOptions;
+
+/* "xx:xx:xx:xx:xx:xx", a station's own address. */
+static bool parse_mac(const char *text, MacAddress *mac)
+{
+    const MacAddress none = { { 0 } };
+
+    if (strlen(text) != 17) {
+        return false;
+    }
+    for (unsigned int i = 0; i < 6; i++) {
+        int high = g_ascii_xdigit_value(text[3 * i]);
+        int low = g_ascii_xdigit_value(text[3 * i + 1]);
+
+        if (high < 0 || low < 0 || (i < 5 && text[3 * i + 2] != ':')) {
+            return false;
+        }
+        mac->bytes[i] = high << 4 | low;
+    }
+    return !(mac->bytes[0] & 1) && memcmp(mac, &none, sizeof(none));
+}
+
+static bool read_mac(const Property *property, JsonNode *node, void *field, GError **errp)
+{
+    g_autofree char *text = property_describe(node);
+
+    return parse_mac(text, field) ||
+           svqd_fail(errp, "'%s' cannot be '%s': it must be %s", property->name, text,
+                     property->type->syntax);
+}
+
+static const PropertyType property_mac = {
+    "a unicast address such as 02:00:00:00:00:01", read_mac
+};
+
+static const Property loopback_properties[] = {
+    PROPERTY_INT("queue-pairs", LoopbackOptions, queue_pairs, 1, 128,
+                 "pairs of a receive and a transmit queue (1)"),
+    { .name = "mac", .type = &property_mac,
+      .offset = PROPERTY_OFFSET(LoopbackOptions, mac, MacAddress),
+      .help = "its address (02:00:00:00:00:01)" },
+    PROPERTY_INT("mtu", LoopbackOptions, mtu, 68, 65535, "bytes (1500)"),
+    PROPERTY_STRING("iothread", LoopbackOptions, iothread,
+                    "id of the iothread where it runs (each pair where its queues do)"),
+    PROPERTY_END,
+};
+
+static bool loopback_check(Objects *objects, Object *object, GError **errp)
+{
+    const LoopbackOptions *options = object->config;
+
+    return !options->iothread ||
+           objects_resolve(objects, OBJECT_KIND_OBJECT, options->iothread, "iothread", errp);
+}
+
+static bool loopback_create(Objects *objects, Object *object, GError **errp)
+{
+    const LoopbackOptions *options = object->config;
+    LoopbackConfig config = {
+        .id = object->id,
+        .queue_pairs = options->queue_pairs,
+        .mtu = options->mtu,
+    };
+
+    memcpy(config.mac, options->mac.bytes, sizeof(config.mac));
+    if (options->iothread) {
+        config.iothread = objects_resolve(objects, OBJECT_KIND_OBJECT, options->iothread,
+                                          "iothread", NULL)->instance;
+    }
+    object->instance = loopback_new(&config, errp);
+    return object->instance;
+}
+
+static void loopback_destroy(Object *object)
+{
+    VhostDevice *device = object->instance;
+
+    device->ops->free(device);
+}
+
+const ObjectType backend_loopback_type = {
+    .kind = OBJECT_KIND_BACKEND,
+    .name = "loopback",
+    .help = "a network device that receives what is sent, queue pair by queue pair",
+    .properties = loopback_properties,
+    .config_size = sizeof(LoopbackOptions),
+    .defaults = &(const LoopbackOptions){
+        .queue_pairs = 1,
+        .mac = { { 0x02, 0, 0, 0, 0, 1 } },
+        .mtu = 1500,
+    },
+    .check = loopback_check,
+    .create = loopback_create,
+    .destroy = loopback_destroy,
+};

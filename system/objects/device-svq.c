@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* -device svq: a shadowed device, between a VMM at its chardev and a -backend. */
+#include <sched.h>
+
+#include "hw/svq/svq-device.h"
+#include "system/error.h"
+#include "system/objects/objects.h"
+#include "system/objects/vq-mapping.h"
+
+typedef struct DeviceConfig {
+    const char *chardev;
+    const char *backend;
+    const char *iothread;
+    JsonArray *mapping;
+    SvqRingFeatures shadow, guest;
+    int64_t queue_size;
+    bool lenient_base;
+} DeviceConfig;
+
+static const Property device_properties[] = {
+    PROPERTY_STRING("chardev", DeviceConfig, chardev, "id of the -chardev where a VMM connects"),
+    PROPERTY_STRING("backend", DeviceConfig, backend, "id of the -backend behind it"),
+    PROPERTY_STRING("iothread", DeviceConfig, iothread, "id of the iothread of all queues"),
+    PROPERTY_LIST("iothread-vq-mapping", DeviceConfig, mapping,
+                  "list of iothread=ID[,vqs=LIST]; without vqs they take turns, pair by pair"),
+    PROPERTY_ON_OFF_AUTO("packed", DeviceConfig, shadow.packed,
+                         "shadow rings: packed format; auto: if the device has it (auto)"),
+    PROPERTY_ON_OFF_AUTO("event_idx", DeviceConfig, shadow.event_idx,
+                         "shadow rings: event index (auto)"),
+    PROPERTY_ON_OFF_AUTO("indirect_desc", DeviceConfig, shadow.indirect_desc,
+                         "shadow rings: indirect descriptors (auto)"),
+    PROPERTY_ON_OFF_AUTO("in_order", DeviceConfig, shadow.in_order,
+                         "shadow rings: the device uses buffers in order (auto)"),
+    PROPERTY_ON_OFF_AUTO("guest-packed", DeviceConfig, guest.packed,
+                         "offered to the guest: packed format (auto)"),
+    PROPERTY_ON_OFF_AUTO("guest-event_idx", DeviceConfig, guest.event_idx,
+                         "offered to the guest: event index (auto)"),
+    PROPERTY_ON_OFF_AUTO("guest-indirect_desc", DeviceConfig, guest.indirect_desc,
+                         "offered to the guest: indirect descriptors (auto)"),
+    PROPERTY_ON_OFF_AUTO("guest-in_order", DeviceConfig, guest.in_order,
+                         "offered to the guest: buffers come back in order (auto)"),
+    PROPERTY_INT("queue-size", DeviceConfig, queue_size, 0, 32768,
+                 "of shadow rings; 0: as the guest's (0)"),
+    PROPERTY_BOOL("lenient-base", DeviceConfig, lenient_base,
+                  "a packed ring started at base 0 means its beginning (off)"),
+    PROPERTY_END,
+};
+
+static bool check_mapping(Objects *objects, JsonArray *mapping, GError **errp)
+{
+    g_autoptr(GPtrArray) slots = vq_mapping_get_slots(mapping, 0, errp);
+
+    for (unsigned int i = 0; slots && i < slots->len; i++) {
+        if (!objects_resolve(objects, OBJECT_KIND_OBJECT, slots->pdata[i], "iothread-vq-mapping",
+                             errp)) {
+            return false;
+        }
+    }
+    return slots;
+}
+
+static bool device_check(Objects *objects, Object *object, GError **errp)
+{
+    const DeviceConfig *config = object->config;
+
+    if (!objects_claim(objects, OBJECT_KIND_CHARDEV, config->chardev, "chardev", object, errp) ||
+        !objects_claim(objects, OBJECT_KIND_BACKEND, config->backend, "backend", object, errp)) {
+        return false;
+    }
+    if (config->iothread && config->mapping) {
+        return svqd_fail(errp, "'iothread' and 'iothread-vq-mapping' exclude each other; give one");
+    }
+    if (config->queue_size & (config->queue_size - 1) && config->shadow.packed != ON_OFF_AUTO_ON) {
+        return svqd_fail(errp, "'queue-size' cannot be %" G_GINT64_FORMAT ": it must be a power of "
+                         "two unless packed=on", config->queue_size);
+    }
+    if (config->iothread) {
+        return objects_resolve(objects, OBJECT_KIND_OBJECT, config->iothread, "iothread", errp);
+    }
+    return !config->mapping || check_mapping(objects, config->mapping, errp);
+}
+
+static unsigned int count_cpus(void)
+{
+    cpu_set_t cpus;
+
+    return sched_getaffinity(0, sizeof(cpus), &cpus) ? 1 : CPU_COUNT(&cpus);
+}
+
+/* One IOThread for each queue pair, but no more than CPUs; each has two slots, for its pair. */
+static bool make_iothreads(GPtrArray *slots, const char *id, unsigned int queue_count,
+                           GError **errp)
+{
+    unsigned int n = count_cpus();
+
+    if (queue_count) {
+        n = MIN(n, (queue_count + 1) / 2);
+    }
+    for (unsigned int i = 0; i < n; i++) {
+        g_autofree char *iothread_id = g_strdup_printf("%s-io%u", id, i);
+        IOThread *iothread = iothread_new(iothread_id, &AIO_POLL_PARAMS_DEFAULT, NULL, errp);
+
+        if (!iothread) {
+            return false;
+        }
+        g_ptr_array_add(slots, iothread);
+        g_ptr_array_add(slots, iothread_ref(iothread));
+    }
+    return true;
+}
+
+static void add_iothread(GPtrArray *slots, Objects *objects, const char *id)
+{
+    const Object *iothread = objects_resolve(objects, OBJECT_KIND_OBJECT, id, "iothread", NULL);
+
+    g_ptr_array_add(slots, iothread_ref(iothread->instance));
+}
+
+/* The IOThreads, with a reference each, as SvqDeviceConfig.iothreads wants them. */
+static bool get_iothreads(GPtrArray *slots, Objects *objects, const Object *object,
+                          unsigned int queue_count, GError **errp)
+{
+    const DeviceConfig *config = object->config;
+    g_autoptr(GPtrArray) ids = NULL;
+
+    if (config->iothread) {
+        add_iothread(slots, objects, config->iothread);
+        return true;
+    }
+    if (!config->mapping) {
+        return make_iothreads(slots, object->id, queue_count, errp);
+    }
+    ids = vq_mapping_get_slots(config->mapping, queue_count, errp);
+    for (unsigned int i = 0; ids && i < ids->len; i++) {
+        add_iothread(slots, objects, ids->pdata[i]);
+    }
+    return ids;
+}
+
+static bool device_create(Objects *objects, Object *object, GError **errp)
+{
+    const DeviceConfig *options = object->config;
+    VhostDevice *backend = objects_resolve(objects, OBJECT_KIND_BACKEND, options->backend,
+                                           "backend", NULL)->instance;
+    g_autoptr(GPtrArray) iothreads = g_ptr_array_new_with_free_func((GDestroyNotify)iothread_unref);
+    SvqDeviceConfig config = {
+        .id = object->id,
+        .backend = backend,
+        .shadow = options->shadow,
+        .guest = options->guest,
+        .queue_size = options->queue_size,
+        .lenient_base = options->lenient_base,
+    };
+
+    if (!get_iothreads(iothreads, objects, object,
+                       backend->connected ? backend->queue_count : 0, errp)) {
+        return false;
+    }
+    config.iothreads = (IOThread *const *)iothreads->pdata;
+    config.n_iothreads = iothreads->len;
+    object->instance = svq_device_new(&config, errp);
+    return object->instance;
+}
+
+static bool device_start(Objects *objects, Object *object, GError **errp)
+{
+    const DeviceConfig *config = object->config;
+    const Object *chardev = objects_resolve(objects, OBJECT_KIND_CHARDEV, config->chardev,
+                                            "chardev", NULL);
+    VhostSocketAddress address = chardev_socket_get_address(chardev);
+    GError *error = NULL;
+
+    return svq_device_listen(object->instance, &address, &error) == 0 ||
+           chardev_socket_fail(chardev, error, errp);
+}
+
+static void device_destroy(Object *object)
+{
+    svq_device_free(object->instance);
+}
+
+const ObjectType device_svq_type = {
+    .kind = OBJECT_KIND_DEVICE,
+    .name = "svq",
+    .help = "a device whose virtqueues are shadowed",
+    .properties = device_properties,
+    .config_size = sizeof(DeviceConfig),
+    .defaults = &(const DeviceConfig){ 0 },
+    .check = device_check,
+    .create = device_create,
+    .start = device_start,
+    .destroy = device_destroy,
+};

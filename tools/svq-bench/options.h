@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What the command line of svq-bench says.
+ */
+#ifndef TOOLS_SVQ_BENCH_OPTIONS_H
+#define TOOLS_SVQ_BENCH_OPTIONS_H
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef enum BenchMode {
+    BENCH_ENGINE,
+    BENCH_THREADS,
+    BENCH_VHOST_USER,
+} BenchMode;
+
+/* What a driver does while nothing has come back. */
+typedef enum BenchWait {
+    BENCH_WAIT_ADAPTIVE,    /* look again for a while, then sleep */
+    BENCH_WAIT_POLL,        /* look again, for ever */
+    BENCH_WAIT_SLEEP,       /* sleep until it is called */
+} BenchWait;
+
+/* CPUs of a queue; -1: any. */
+typedef struct BenchCpus {
+    int iothread;
+    int peer;
+} BenchCpus;
+
+#define BENCH_MAX_QUEUES 128
+#define BENCH_MAX_DESCRIPTORS 64
+
+typedef struct BenchOptions {
+    BenchMode mode;
+    bool guest_packed;          /* vhost-user: the format of all rings */
+    bool shadow_packed;
+    bool event_idx;
+    bool indirect;
+    bool in_order;
+    bool notify;                /* engine: both peers ask for notifications */
+    bool scaling;
+    bool json;
+    int descriptors;            /* of a buffer */
+    int burst;                  /* buffers */
+    int ranges;                 /* of guest memory */
+    int queue_size;
+    int queues;                 /* vhost-user: queue pairs */
+    int packet_size;            /* bytes, virtio_net_hdr not counted */
+    int rounds;                 /* of --scaling */
+    int poll_max_ns;
+    int64_t buffers;            /* for each queue; 0: until duration_s is over */
+    double duration_s;
+    int64_t seed;
+    BenchWait wait;
+    BenchCpus cpus[BENCH_MAX_QUEUES];
+    char *socket_path;
+} BenchOptions;
+
+/*
+ * Reads the command line.  True: *options is filled in; false and @errp: it is wrong, in
+ * one line.  --help and --version print and end the program.
+ */
+bool bench_options_parse(BenchOptions *options, int *argc, char ***argv, GError **errp);
+void bench_options_clear(BenchOptions *options);
+
+const char *bench_mode_name(BenchMode mode);
+const char *bench_format_name(bool packed);
+
+/* Sets *@errp in words; false, so that a check is one statement. */
+bool bench_fail(GError **errp, const char *format, ...) G_GNUC_PRINTF(2, 3);
+
+#endif

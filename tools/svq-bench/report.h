@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What svq-bench found out, and how it is told: live progress, a table, JSON.
+ */
+#ifndef TOOLS_SVQ_BENCH_REPORT_H
+#define TOOLS_SVQ_BENCH_REPORT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "options.h"
+
+/* Buffers that did not come back as they should have. */
+typedef struct BenchErrors {
+    uint64_t lost;          /* numbers that are missing */
+    uint64_t misordered;    /* twice, or late */
+    uint64_t corrupted;     /* content or length is wrong */
+    uint64_t other;         /* the ring is broken, or the run did not end */
+} BenchErrors;
+
+typedef struct BenchQueue {
+    uint64_t buffers;       /* that came back */
+    uint64_t ns;            /* what they took */
+    uint64_t syscalls;
+    uint64_t bursts;        /* 0: not known */
+    uint64_t allocations;
+    BenchErrors errors;
+    int cpu;                /* of the driver's thread; -1: not told */
+} BenchQueue;
+
+typedef struct BenchScaling {
+    double one_mpps, all_mpps;      /* medians */
+    double ratio;
+} BenchScaling;
+
+typedef struct BenchReport {
+    unsigned int n;         /* queues */
+    BenchQueue *queues;
+    uint64_t ns;            /* of the whole run */
+    const BenchScaling *scaling;    /* or NULL */
+} BenchReport;
+
+uint64_t bench_errors_sum(const BenchErrors *errors);
+
+/* All queues together. */
+BenchQueue bench_report_total(const BenchReport *report);
+
+/* To standard output. */
+void bench_report_print(const BenchReport *report, const BenchOptions *options);
+
+/* One line, rewritten, if standard error is a terminal and the last one is old enough. */
+void bench_progress(uint64_t buffers, uint64_t errors);
+void bench_progress_end(void);
+
+/* CLOCK_MONOTONIC. */
+uint64_t bench_now_ns(void);
+
+#endif

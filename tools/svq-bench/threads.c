@@ -1,0 +1,403 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Mode threads: for each queue an IOThread that runs the shadow virtqueue, and a peer thread
+ * that is both its driver and its device.
+ *
+ * How it works.  A run builds the rigs anew, lets all peers begin at once, and lets them
+ * drain what is under way at its end.  Peers notify and are notified by eventfds, as real
+ * ones are.  Queues share nothing: each has its thread pair, guest memory and rig.
+ *
+ * With --scaling runs of one queue and of all queues alternate, so that whatever else the
+ * machine does disturbs both alike.
+ */
+#include "modes.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "allocations.h"
+#include "rig.h"
+#include "util/iothread.h"
+#include "waiter.h"
+
+#define DRAIN_NS UINT64_C(5000000000)   /* without any progress: it will not end */
+
+/* Shared by the threads of a run. */
+typedef struct Run {
+    _Atomic bool stop;          /* add no more */
+    GMutex lock;
+    GCond changed;
+    bool begun;                 /* under @lock */
+    unsigned int running;       /* peers, under @lock */
+} Run;
+
+typedef struct Queue {
+    Run *run;
+    Rig *rig;
+    IOThread *iothread;
+    pthread_t thread;
+    uint64_t target;            /* buffers to add; UINT64_MAX: until told to stop */
+    unsigned int burst;
+    Waiter waiter;
+    uint64_t allocations;       /* the IOThread's, before the run */
+    uint64_t ns;
+} Queue;
+
+static void read_allocations(void *opaque)
+{
+    *(uint64_t *)opaque = allocations_of_thread();
+}
+
+/* Fills the guest's ring, a burst at a time.  *kick: SVQ is to be told. */
+static unsigned int add_bursts(Queue *queue, bool *kick)
+{
+    Rig *rig = queue->rig;
+    unsigned int n, all = 0;
+
+    *kick = false;
+    if (atomic_load_explicit(&queue->run->stop, memory_order_relaxed)) {
+        return 0;
+    }
+    do {
+        const uint64_t left = queue->target - rig->added;
+        bool kick_burst;
+
+        n = rig_driver_add(rig, (unsigned int)MIN(left, queue->burst), &kick_burst);
+        *kick |= kick_burst;
+        all += n;
+    } while (n);
+    return all;
+}
+
+/*
+ * All that can be done now.  SVQ is told at the end: sooner it would, on the same CPU, push us
+ * aside for a single burst.
+ */
+static unsigned int peer_step(Queue *queue)
+{
+    Rig *rig = queue->rig;
+    unsigned int n = rig_driver_collect(rig);
+    bool kick, call;
+
+    n += add_bursts(queue, &kick);
+    n += rig_device_work(rig, &call);
+    if (call) {
+        event_notifier_set(&rig->device_call);
+    }
+    if (kick) {
+        event_notifier_set(&rig->guest_kick);
+    }
+    return n;
+}
+
+/* Asks SVQ for notifications.  True if there is work already. */
+static bool peer_enable_notifications(Rig *rig)
+{
+    bool more = vring_device_enable_kick(&rig->device, rig->shadow_packed);
+
+    return vring_driver_enable_call(&rig->driver, rig->guest_packed) || more;
+}
+
+static void peer_disable_notifications(Rig *rig)
+{
+    vring_device_disable_kick(&rig->device, rig->shadow_packed);
+    vring_driver_disable_call(&rig->driver, rig->guest_packed);
+}
+
+static bool peer_is_done(const Queue *queue)
+{
+    const Rig *rig = queue->rig;
+
+    if (rig_is_broken(rig)) {
+        return true;
+    }
+    return rig->collected == rig->added &&
+           (rig->added == queue->target ||
+            atomic_load_explicit(&queue->run->stop, memory_order_relaxed));
+}
+
+static void peer_work(Queue *queue)
+{
+    Rig *rig = queue->rig;
+    uint64_t last = bench_now_ns();
+
+    while (!peer_is_done(queue)) {
+        if (peer_step(queue)) {
+            waiter_reset(&queue->waiter);
+            last = 0;
+            continue;
+        }
+        if (!waiter_wants_sleep(&queue->waiter)) {
+            continue;
+        }
+        if (last == 0) {
+            last = bench_now_ns();
+        } else if (bench_now_ns() - last > DRAIN_NS) {
+            rig->errors++;
+            return;
+        }
+        if (!peer_enable_notifications(rig)) {
+            waiter_sleep(&queue->waiter);
+        }
+        peer_disable_notifications(rig);
+    }
+}
+
+static void *peer_main(void *opaque)
+{
+    Queue *queue = opaque;
+    Run *run = queue->run;
+    uint64_t start;
+
+    g_mutex_lock(&run->lock);
+    while (!run->begun) {
+        g_cond_wait(&run->changed, &run->lock);
+    }
+    g_mutex_unlock(&run->lock);
+
+    start = bench_now_ns();
+    peer_work(queue);
+    queue->ns = bench_now_ns() - start;
+
+    g_mutex_lock(&run->lock);
+    run->running--;
+    g_cond_broadcast(&run->changed);
+    g_mutex_unlock(&run->lock);
+    return NULL;
+}
+
+static bool start_iothread(Queue *queue, const BenchOptions *options, const char *name, int cpu,
+                           GError **errp)
+{
+    const AioPollParams params = { .max_ns = options->poll_max_ns };
+    cpu_set_t cpus;
+
+    CPU_ZERO(&cpus);
+    if (cpu >= 0) {
+        CPU_SET(cpu, &cpus);
+    }
+    queue->iothread = iothread_new(name, &params, cpu >= 0 ? &cpus : NULL, errp);
+    return queue->iothread != NULL;
+}
+
+static bool start_peer(Queue *queue, int cpu, GError **errp)
+{
+    pthread_attr_t attr;
+    cpu_set_t cpus;
+    int ret;
+
+    pthread_attr_init(&attr);
+    if (cpu >= 0) {
+        CPU_ZERO(&cpus);
+        CPU_SET(cpu, &cpus);
+        pthread_attr_setaffinity_np(&attr, sizeof(cpus), &cpus);
+    }
+    ret = pthread_create(&queue->thread, &attr, peer_main, queue);
+    pthread_attr_destroy(&attr);
+    if (ret) {
+        return bench_fail(errp, "no thread on CPU %d: %s", cpu, g_strerror(ret));
+    }
+    return true;
+}
+
+/* All but its peer's thread. */
+static bool queue_init(Queue *queue, const BenchOptions *options, unsigned int index, Run *run,
+                       GError **errp)
+{
+    const BenchCpus *cpus = &options->cpus[index];
+    const bool one_cpu = cpus->iothread >= 0 && cpus->iothread == cpus->peer;
+    g_autofree char *name = g_strdup_printf("bench%u", index);
+    AioContext *ctx;
+
+    queue->run = run;
+    queue->target = options->buffers ? (uint64_t)options->buffers : UINT64_MAX;
+    queue->burst = (unsigned int)options->burst;
+    if (!start_iothread(queue, options, name, cpus->iothread, errp)) {
+        return false;
+    }
+    ctx = iothread_get_aio_context(queue->iothread);
+    queue->rig = rig_new(options, name, (uint64_t)options->seed + index, ctx, errp);
+    if (!queue->rig) {
+        return false;
+    }
+    /* To spin on the CPU that the work is to be done on only delays it. */
+    queue->waiter = (Waiter){
+        .policy = options->wait == BENCH_WAIT_ADAPTIVE && one_cpu ? BENCH_WAIT_SLEEP
+                                                                  : options->wait,
+        .notifiers = { &queue->rig->guest_call, &queue->rig->device_kick },
+    };
+    aio_run_in(ctx, read_allocations, &queue->allocations);
+    return true;
+}
+
+static void queue_cleanup(Queue *queue)
+{
+    rig_free(queue->rig);
+    g_clear_pointer(&queue->iothread, iothread_unref);
+}
+
+/* Adds what the run found out to what earlier ones did. */
+static void queue_report(Queue *queue, const BenchOptions *options, unsigned int index,
+                         BenchQueue *result)
+{
+    const Rig *rig = queue->rig;
+    AioContext *ctx = iothread_get_aio_context(queue->iothread);
+    ShadowVirtqueueCounters counters = shadow_virtqueue_get_counters(rig->svq);
+    uint64_t allocations;
+
+    aio_run_in(ctx, read_allocations, &allocations);
+    result->buffers += rig->collected;
+    result->ns += queue->ns;
+    result->syscalls += counters.kicks_sent + counters.calls_sent + aio_context_sleeps(ctx);
+    result->bursts += counters.bursts;
+    result->allocations += allocations - queue->allocations;
+    result->errors.corrupted += rig->errors;
+    result->errors.lost += rig->added - rig->collected;
+    result->errors.other += shadow_virtqueue_get_state(rig->svq) != SVQ_QUEUE_RUNNING;
+    result->cpu = options->cpus[index].peer;
+}
+
+static void begin(Run *run)
+{
+    g_mutex_lock(&run->lock);
+    run->begun = true;
+    g_cond_broadcast(&run->changed);
+    g_mutex_unlock(&run->lock);
+}
+
+/* Until all peers are done; tells them when the time is over. */
+static void wait_for_peers(Run *run, const Queue *queues, unsigned int n,
+                           const BenchOptions *options)
+{
+    const gint64 end = g_get_monotonic_time() + (gint64)(options->duration_s * G_USEC_PER_SEC);
+
+    g_mutex_lock(&run->lock);
+    while (run->running) {
+        const gint64 now = g_get_monotonic_time();
+        gint64 until = now + 100 * G_TIME_SPAN_MILLISECOND;
+        uint64_t progress = 0;
+        unsigned int i;
+
+        if (!options->buffers) {
+            if (now >= end) {
+                atomic_store_explicit(&run->stop, true, memory_order_relaxed);
+            } else {
+                until = MIN(until, end);
+            }
+        }
+        for (i = 0; i < n; i++) {
+            progress += atomic_load_explicit(&queues[i].rig->progress, memory_order_relaxed);
+        }
+        bench_progress(progress, 0);
+        g_cond_wait_until(&run->changed, &run->lock, until);
+    }
+    g_mutex_unlock(&run->lock);
+}
+
+static bool start_queues(Run *run, Queue *queues, unsigned int n, const BenchOptions *options,
+                         GError **errp)
+{
+    unsigned int i;
+
+    for (i = 0; i < n; i++) {
+        if (!queue_init(&queues[i], options, i, run, errp)) {
+            return false;
+        }
+    }
+    for (run->running = 0; run->running < n; run->running++) {
+        i = run->running;
+        if (!start_peer(&queues[i], options->cpus[i].peer, errp)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* One run of @n queues.  Adds to @results and to *@ns. */
+static bool run_queues(const BenchOptions *options, unsigned int n, BenchQueue *results,
+                       uint64_t *ns, GError **errp)
+{
+    g_autofree Queue *queues = g_new0(Queue, n);
+    Run run = { 0 };
+    const bool ok = start_queues(&run, queues, n, options, errp);
+    const unsigned int started = run.running;
+    uint64_t start = bench_now_ns();
+    unsigned int i;
+
+    if (!ok) {
+        /* Those peers that are there find nothing to do. */
+        atomic_store_explicit(&run.stop, true, memory_order_relaxed);
+    }
+    begin(&run);
+    if (ok) {
+        wait_for_peers(&run, queues, n, options);
+        *ns += bench_now_ns() - start;
+    }
+    for (i = 0; i < started; i++) {
+        pthread_join(queues[i].thread, NULL);
+    }
+    for (i = 0; i < n; i++) {
+        if (ok) {
+            queue_report(&queues[i], options, i, &results[i]);
+        }
+        queue_cleanup(&queues[i]);
+    }
+    return ok;
+}
+
+static int compare_double(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return (x > y) - (x < y);
+}
+
+static double median(double *values, unsigned int n)
+{
+    qsort(values, n, sizeof(values[0]), compare_double);
+    return n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
+}
+
+/* Million buffers a second that @n queues moved in one run; their results go to @report. */
+static bool run_round(const BenchOptions *options, unsigned int n, BenchReport *report,
+                      double *mpps, GError **errp)
+{
+    uint64_t before = bench_report_total(report).buffers;
+    uint64_t ns = 0;
+
+    if (!run_queues(options, n, report->queues, &ns, errp)) {
+        return false;
+    }
+    report->ns += ns;
+    *mpps = 1e3 * (double)(bench_report_total(report).buffers - before) / (double)ns;
+    return true;
+}
+
+static bool run_scaling(const BenchOptions *options, BenchReport *report, GError **errp)
+{
+    static BenchScaling scaling;
+    const unsigned int rounds = (unsigned int)options->rounds;
+    g_autofree double *one = g_new(double, rounds);
+    g_autofree double *all = g_new(double, rounds);
+    unsigned int i;
+
+    for (i = 0; i < rounds; i++) {
+        if (!run_round(options, 1, report, &one[i], errp) ||
+            !run_round(options, report->n, report, &all[i], errp)) {
+            return false;
+        }
+    }
+    scaling.one_mpps = median(one, rounds);
+    scaling.all_mpps = median(all, rounds);
+    scaling.ratio = scaling.all_mpps / scaling.one_mpps;
+    report->scaling = &scaling;
+    return true;
+}
+
+bool bench_threads_run(const BenchOptions *options, BenchReport *report, GError **errp)
+{
+    if (options->scaling) {
+        return run_scaling(options, report, errp);
+    }
+    return run_queues(options, report->n, report->queues, &report->ns, errp);
+}

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What a driver's thread does while nothing comes back.
+ */
+#include "waiter.h"
+
+#include <poll.h>
+#include <sched.h>
+
+#include "report.h"
+
+/* A sleep and a wake-up on another CPU may take this long. */
+#define SPIN_NS 50000
+
+bool waiter_wants_sleep(Waiter *waiter)
+{
+    uint64_t now;
+
+    if (waiter->policy == BENCH_WAIT_SLEEP) {
+        return true;
+    }
+    /* Whoever is to give us work may be waiting for this very CPU. */
+    sched_yield();
+    waiter->syscalls++;
+    if (waiter->policy == BENCH_WAIT_POLL) {
+        return false;
+    }
+    now = bench_now_ns();
+    if (!waiter->idle_since_ns) {
+        waiter->idle_since_ns = now;
+    }
+    return now - waiter->idle_since_ns >= SPIN_NS;
+}
+
+void waiter_sleep(Waiter *waiter)
+{
+    struct pollfd fds[] = {
+        { .fd = waiter->notifiers[0]->fd, .events = POLLIN },
+        { .fd = waiter->notifiers[1]->fd, .events = POLLIN },
+    };
+    unsigned int i;
+
+    waiter->syscalls++;
+    if (poll(fds, G_N_ELEMENTS(fds), WAITER_SLEEP_MAX_MS) > 0) {
+        for (i = 0; i < G_N_ELEMENTS(fds); i++) {
+            if (fds[i].revents) {
+                waiter->syscalls++;
+                event_notifier_test_and_clear(waiter->notifiers[i]);
+            }
+        }
+    }
+    waiter_reset(waiter);
+}

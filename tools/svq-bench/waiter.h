@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What a driver's thread does while nothing comes back: look again, or sleep.
+ *
+ *   while (...) {
+ *       if (work was done) { waiter_reset(w); continue; }
+ *       if (waiter_wants_sleep(w)) {
+ *           ask for notifications; if (there is work already) continue;
+ *           waiter_sleep(w);
+ *       }
+ *   }
+ *
+ * Threads: one.
+ */
+#ifndef TOOLS_SVQ_BENCH_WAITER_H
+#define TOOLS_SVQ_BENCH_WAITER_H
+
+#include "options.h"
+#include "util/event-notifier.h"
+
+#define WAITER_SLEEP_MAX_MS 100
+
+typedef struct Waiter {
+    BenchWait policy;
+    const EventNotifier *notifiers[2];
+    uint64_t idle_since_ns;     /* 0: not idle */
+    uint64_t syscalls;          /* so far */
+} Waiter;
+
+static inline void waiter_reset(Waiter *waiter)
+{
+    waiter->idle_since_ns = 0;
+}
+
+/* There was nothing to do: true if it is time to sleep. */
+bool waiter_wants_sleep(Waiter *waiter);
+
+/* Until a notifier is set, or WAITER_SLEEP_MAX_MS are over. */
+void waiter_sleep(Waiter *waiter);
+
+#endif
