@@ -20,6 +20,7 @@
 #define LOOPBACK_BURST 64       /* packets between two publications */
 #define LOOPBACK_BUDGET 4       /* bursts of one wake-up */
 #define LOOPBACK_MAX_MERGE 64   /* receive buffers of a packet */
+#define LOOPBACK_MAX_TABLE 1024 /* elements of an indirect table */
 #define NUM_BUFFERS_OFFSET 10   /* in struct virtio_net_hdr (5.1.6) */
 
 /* Where copying stands in a list of segments. */
@@ -154,12 +155,11 @@ static int take_rx(LoopbackPair *pair, const MemoryMap *map, uint64_t bytes, RxB
         int64_t size;
         int n;
 
-        if (rx->n == max || pair->max_segments - rx->n_segments < vr->num) {
+        if (rx->n == max || pair->max_segments - rx->n_segments < MAX(vr->num, LOOPBACK_MAX_TABLE)) {
             ret = -EMSGSIZE;
             break;
         }
-        n = vring_device_take(vr, vr->packed, map, seg, pair->max_segments - rx->n_segments,
-                              &rx->id[rx->n]);
+        n = vring_device_take(vr, vr->packed, map, seg, LOOPBACK_MAX_TABLE, &rx->id[rx->n]);
         if (n <= 0) {
             ret = n;
             break;
@@ -202,7 +202,7 @@ static int move_packet(LoopbackPair *pair, const MemoryMap *map)
     int64_t bytes;
     uint16_t id;
     int ret;
-    int n = vring_device_take(tx, tx->packed, map, pair->tx_segments, pair->max_segments, &id);
+    int n = vring_device_take(tx, tx->packed, map, pair->tx_segments, LOOPBACK_MAX_TABLE, &id);
 
     bytes = n > 0 ? resolve(map, pair->tx_segments, (unsigned int)n, 0, &tx->error) : n;
     if (bytes < 0) {
@@ -397,7 +397,7 @@ int loopback_pair_start_ring(LoopbackPair *pair, unsigned int which, AioContext 
     }
 
     pair->broken = pair->starved = false;
-    pair->max_segments = 2 * MAX(MAX(ring->vr.num, other->vr.num), 1024);
+    pair->max_segments = 2 * MAX(MAX(ring->vr.num, other->vr.num), LOOPBACK_MAX_TABLE);
     pair->tx_segments = g_new(VringSegment, pair->max_segments);
     pair->rx_segments = g_new(VringSegment, pair->max_segments);
     aio_bh_init(&pair->work, work, pair);

@@ -106,7 +106,7 @@ offer_burst(ShadowVirtqueue *svq, const bool guest_packed, const bool shadow_pac
     for (done = 0; done < SVQ_BURST; done++) {
         uint16_t id;
 
-        n = vring_device_take(guest, guest_packed, map, svq->segments, svq->max_chain, &id);
+        n = vring_device_take(guest, guest_packed, map, svq->segments, SVQ_MAX_TABLE, &id);
         if (n <= 0) {
             break;
         }
@@ -157,14 +157,13 @@ return_burst(ShadowVirtqueue *svq, const bool guest_packed, const bool shadow_pa
     int ret = 0;
 
     for (done = 0; done < SVQ_BURST; done++) {
-        uint64_t id;
-        uint32_t len;
+        uint32_t id, len;
 
         ret = vring_driver_collect(shadow, shadow_packed, &id, &len);
         if (ret <= 0) {
             break;
         }
-        vring_device_put(guest, guest_packed, (uint32_t)id, len);
+        vring_device_put(guest, guest_packed, id, len);
     }
 
     if (done) {

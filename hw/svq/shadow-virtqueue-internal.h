@@ -15,6 +15,12 @@
 
 #define SVQ_CACHE_LINE 64
 
+/*
+ * Elements that a guest's buffer may have by way of an indirect table.  A table longer than
+ * the queue breaks the specification (2.7.5.3.1), but drivers of short queues do that.
+ */
+#define SVQ_MAX_TABLE 1024
+
 /* Written by the owner with relaxed stores, read by anybody: as ShadowVirtqueueCounters. */
 typedef struct SvqCounters {
     _Atomic uint64_t buffers, returned, bytes, bursts;
@@ -30,7 +36,6 @@ struct ShadowVirtqueue {
     AioContext *ctx;
     MemoryMap *const *map;
     VringSegment *segments;         /* scratch of one buffer */
-    unsigned int max_chain;         /* elements a guest's buffer may have */
     unsigned int max_segments;      /* room in @segments: more, for buffers that straddle */
     EventNotifier device_kick, device_call;
     void (*broken)(void *opaque);

@@ -22,9 +22,6 @@
 /* Bursts that one wake-up may move in a direction before others get their turn. */
 #define SVQ_BUDGET 4
 
-/* Elements that a buffer may have even if the guest's ring is shorter (indirect tables). */
-#define SVQ_MIN_CHAIN 1024
-
 ShadowVirtqueue *shadow_virtqueue_new(const char *name)
 {
     ShadowVirtqueue *svq = g_aligned_alloc0(1, sizeof(*svq), SVQ_CACHE_LINE);
@@ -338,8 +335,7 @@ int shadow_virtqueue_start(ShadowVirtqueue *svq, const ShadowVirtqueueConfig *co
     svq->give_back = forward->give_back;
     svq->ctx = config->ctx;
     svq->map = config->map;
-    svq->max_chain = MAX(config->guest.num, SVQ_MIN_CHAIN);
-    svq->max_segments = 2 * svq->max_chain;
+    svq->max_segments = 2 * MAX(config->guest.num, SVQ_MAX_TABLE);
     svq->segments = g_new(VringSegment, svq->max_segments);
     svq->guest_kick.fd = config->guest_kick_fd;
     svq->guest_call.fd = config->guest_call_fd;

@@ -216,8 +216,8 @@ void vhost_user_receiver_clear(VhostUserReceiver *r);
 
 /*
  * Sends header, payload and descriptors; keeps the descriptors.  Waits at most until
- * @deadline_us (g_get_monotonic_time(); 0: not at all) for room.  0, or -errno; then a part may have
- * been sent, and the connection is of no use any more.
+ * @deadline_us (g_get_monotonic_time(); 0: not at all) for room.  0, or -errno; then a part may
+ * have been sent, and the connection is of no use any more.
  */
 int vhost_user_send(int fd, const VhostUserMessage *m, int64_t deadline_us);
 

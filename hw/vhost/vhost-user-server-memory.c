@@ -170,7 +170,7 @@ int vhost_user_server_get_max_mem_slots(VhostUserServer *s, VhostUserMessage *m,
     return 0;
 }
 
-/* The log is mapped as a memory region is: same checks of offset, size and file (CVE-2020-10722). */
+/* Mapped as a memory region is: same checks of offset, size and file (CVE-2020-10722). */
 int vhost_user_server_set_log_base(VhostUserServer *s, VhostUserMessage *m,
                                    VhostUserMessage *reply, GError **errp)
 {

@@ -65,6 +65,7 @@ static int start_split(VringDevice *vr, const VringConfig *config)
 static int start_packed(VringDevice *vr, const VringConfig *config)
 {
     const uint16_t both = VRING_PACKED_F_AVAIL | VRING_PACKED_F_USED;
+    uint32_t in_between;        /* descriptors available or in flight that are not used */
 
     vr->avail_idx = config->base.avail & 0x7fff;
     vr->avail_flags = config->base.avail & 0x8000 ? VRING_PACKED_F_AVAIL : VRING_PACKED_F_USED;
@@ -73,6 +74,14 @@ static int start_packed(VringDevice *vr, const VringConfig *config)
     if (vr->avail_idx >= vr->num || vr->used_idx >= vr->num) {
         return vring_fail(&vr->error, "base is not within the ring", "2.8.1", vr->avail_idx,
                           vr->used_idx);
+    }
+    in_between = vr->avail_idx - vr->used_idx;
+    if ((config->base.avail ^ config->base.used) & 0x8000) {
+        in_between += vr->num;
+    }
+    if (in_between > vr->num) {
+        return vring_fail(&vr->error, "used position does not fit the available one", "2.8.1",
+                          config->base.avail, config->base.used);
     }
     return 0;
 }
@@ -115,6 +124,24 @@ void vring_device_cleanup(VringDevice *vr)
     g_free(vr->order);
     vr->slots = NULL;
     vr->order = NULL;
+}
+
+void vring_device_untake(VringDevice *vr, const bool packed, uint16_t id)
+{
+    uint16_t descs = (uint16_t)vr->slots[id].n_descs;
+
+    vr->slots[id].n_descs = 0;
+    vr->taken--;
+    if (!packed) {
+        vr->avail_idx--;
+        return;
+    }
+    vr->in_flight_descs -= descs;
+    if (vr->avail_idx < descs) {
+        vr->avail_idx += (uint16_t)vr->num;
+        vr->avail_flags ^= VRING_PACKED_F_AVAIL | VRING_PACKED_F_USED;
+    }
+    vr->avail_idx -= descs;
 }
 
 static bool is_done(const VringDevice *vr, uint16_t id)
@@ -204,7 +231,7 @@ int vring_device_take_table(VringDevice *vr, const MemoryMap *map, uint64_t addr
             return vring_fail(&vr->error, "indirect table's chain loops", section, vr->avail_idx,
                               n_entries);
         }
-        if (n == max) {
+        if (n >= max) {
             return vring_fail(&vr->error, "indirect table is longer than a chain may be", section,
                               vr->avail_idx, n_entries);
         }

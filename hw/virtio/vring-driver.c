@@ -60,7 +60,7 @@ void vring_driver_cleanup(VringDriver *vr)
 }
 
 void vring_driver_add_table(VringDriver *vr, bool packed, const VringSegment *seg, unsigned int n,
-                            uint64_t cookie)
+                            uint32_t cookie)
 {
     const size_t first = (size_t)vr->free_head * VRING_INDIRECT_MAX;
     VringDesc *table = vr->tables + first;
@@ -114,6 +114,9 @@ int vring_driver_read_in_order(VringDriver *vr, bool packed, VringUsedBuffer *us
     if (vr->oldest == vr->batch_id) {
         used->len = vr->batch_len;
         vr->in_batch = false;
+    } else if (!packed && (uint16_t)(vr->used_idx + 1) == vr->used_seen) {
+        return vring_fail(&vr->error, "used index does not cover the batch", "2.7.9", vr->used_idx,
+                          vr->batch_id);
     } else {
         /* Of all but the last of a batch the length is not told: they are full. */
         used->len = slot->writable;

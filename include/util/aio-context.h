@@ -88,8 +88,8 @@ AioHandler *aio_add_handler(AioContext *ctx, int fd, const AioHandlerOps *ops, v
 void aio_remove_handler(AioContext *ctx, AioHandler *handler);
 
 /*
- * Not from within a callback.  One iteration: bottom halves, polling, a sleep in the kernel if @blocking and there
- * is nothing to do, ready handlers.  True if anything was done.
+ * Not from within a callback.  One iteration: polling, a sleep in the kernel if @blocking and
+ * there is nothing to do, ready handlers, bottom halves.  True if anything was done.
  */
 bool aio_poll(AioContext *ctx, bool blocking);
 
@@ -97,9 +97,9 @@ void aio_bh_init(AioBh *bh, void (*fn)(void *opaque), void *opaque);
 
 /*
  * Any thread: runs bh->fn in the owner's loop, once however often it is scheduled
- * before it runs, in the order of scheduling.  Lock-free; a system call only if the loop may be asleep.
- * What the caller wrote before is seen by fn.  One that fn schedules, itself say, runs in
- * the next iteration.  fn may free @bh.
+ * before it runs, in the order of scheduling.  Lock-free; a system call only if the loop may
+ * be asleep.  What the caller wrote before is seen by fn.  One that fn schedules, itself
+ * say, runs in the next iteration.  fn may free @bh.
  */
 void aio_bh_schedule(AioContext *ctx, AioBh *bh);
 

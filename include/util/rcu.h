@@ -50,8 +50,8 @@ void rcu_thread_unpark(void);
  * liburcu is not built for ThreadSanitizer, which therefore sees neither that a quiescent
  * state comes before the end of a grace period, nor that call_rcu() comes before its
  * callback and that before the end of rcu_barrier().  Under ThreadSanitizer these wrappers
- * tell it just that, no more: a reader that still uses an object after its quiescent state
- * is reported.
+ * tell it just that, no more: an object that is freed without a grace period, or used after a
+ * quiescent state, is still a race to it.
  */
 #if defined(__SANITIZE_THREAD__)
 #define RCU_TSAN 1

@@ -82,16 +82,17 @@ class Svqd:
         return sorted(threads, key=lambda thread: thread.id)
 
     def queue_stats(self, queues: int) -> list[QueueStats]:
-        """The counters of all `queues` queues."""
+        """The counters of the first `queues` queues; a device may have more than are used."""
         start = self.log.stat().st_size
         self.process.send_signal(signal.SIGUSR1)
         deadline = time.monotonic() + STOP_TIMEOUT_S
         while True:
             with open(self.log, encoding='utf-8', errors='replace') as log:
                 log.seek(start)
-                lines = list(QUEUE_LINE.finditer(log.read()))
-            if len(lines) >= queues:
-                return [_queue_stats(line) for line in lines]
+                lines = [_queue_stats(line) for line in QUEUE_LINE.finditer(log.read())]
+            lines = [line for line in lines if line.index < queues]
+            if len(lines) == queues:
+                return lines
             if time.monotonic() > deadline:
                 raise SvqdError(f'svqd printed the counters of {len(lines)} queues, not {queues}')
             time.sleep(0.02)

@@ -26,7 +26,7 @@ BURST = 32
 ASYNC_OUTPUT = re.compile(r'\nPort 0: [a-z ]+ event\n|VHOST_CONFIG: .*\n')
 
 START_TIMEOUT_S = 60.0
-COMMAND_TIMEOUT_S = 20.0
+COMMAND_TIMEOUT_S = 60.0
 
 
 class TestpmdError(RuntimeError):
@@ -117,6 +117,7 @@ class Testpmd:
     def wait_ready(self) -> None:
         """Wait for the first prompt: the port is configured and started."""
         self._wait_for(PROMPT, 1, 0, START_TIMEOUT_S)
+        self.command('set xstats-hide-zero on')
 
     def wait_connected(self) -> None:
         """For a back end: wait until the driver enabled every ring."""
@@ -146,9 +147,10 @@ class Testpmd:
     def port_stats(self) -> PortStats:
         """The driver's counters of each queue."""
         answer = self.command('show port xstats 0')
-        counters = [tuple(_number(rf'\b{way}_q{queue}_(?:good_)?packets:\s*(\d+)', answer)
-                          for queue in range(self.queues)) for way in ('rx', 'tx')]
-        return PortStats(rx=counters[0], tx=counters[1])
+        packets = {(match[1], int(match[2])): int(match[3]) for match in
+                   re.finditer(r'\b(rx|tx)_q(\d+)_good_packets: (\d+)', answer)}
+        return PortStats(*(tuple(packets.get((way, queue), 0) for queue in range(self.queues))
+                           for way in ('rx', 'tx')))
 
     def settled_port_stats(self, quiet_s: float = 0.3) -> PortStats:
         """The driver's counters once they have not moved for `quiet_s`."""

@@ -525,7 +525,9 @@ static void test_call_descriptor_storm(void)
 
 static void test_sizes_of_every_message(void)
 {
-    static const uint32_t huge[] = { sizeof(VhostUserPayload) + 1, 0x10000, 0x7fffffff, UINT32_MAX };
+    static const uint32_t huge[] = {
+        sizeof(VhostUserPayload) + 1, 0x10000, 0x7fffffff, UINT32_MAX,
+    };
     VhostUserMessage m;
     uint32_t request, size;
     unsigned int i;

@@ -1,139 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Tests of AioContext: handlers, adaptive polling, bottom halves, and other threads. */
-#include "util/aio-context.h"
+/* Tests of AioContext: descriptors, removal from callbacks, bottom halves, other threads. */
+#include "aio-probe.h"
 
 #include <errno.h>
-#include <linux/seccomp.h>
 #include <sched.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
-#include "util/event-notifier.h"
 #include "util/iothread.h"
 #include "util/rcu.h"
-#include "../../util/aio-internal.h"
-#include "../../util/aio-poll.h"
-
-/* Descriptors are looked at this often, at least, while polling makes progress. */
-enum { LOOK_ROUNDS = 64 };
-
-/* A handler that counts what happens to it. */
-typedef struct Probe {
-    AioContext *ctx;
-    AioHandler *handler;
-    EventNotifier notifier;
-    unsigned int ready;
-    unsigned int polled;
-    unsigned int begun;
-    unsigned int ended;
-    unsigned int work;              /* polls that will find something */
-    unsigned int find_at;           /* this poll will find something, too */
-    unsigned int work_at_end;       /* work that comes while poll_end runs */
-    void (*also)(struct Probe *probe);
-    struct Probe *victim;
-} Probe;
-
-static void probe_ready(void *opaque)
-{
-    Probe *probe = opaque;
-
-    event_notifier_test_and_clear(&probe->notifier);
-    probe->ready++;
-    if (probe->also) {
-        probe->also(probe);
-    }
-}
-
-static bool probe_poll(void *opaque)
-{
-    Probe *probe = opaque;
-
-    probe->polled++;
-    if (probe->work == 0 && probe->polled != probe->find_at) {
-        return false;
-    }
-    probe->work -= probe->work > 0;
-    if (probe->also) {
-        probe->also(probe);
-    }
-    return true;
-}
-
-static void probe_begin(void *opaque)
-{
-    Probe *probe = opaque;
-
-    g_assert_cmpuint(probe->begun, ==, probe->ended);
-    probe->begun++;
-}
-
-static void probe_end(void *opaque)
-{
-    Probe *probe = opaque;
-
-    probe->ended++;
-    g_assert_cmpuint(probe->begun, ==, probe->ended);
-    probe->work += probe->work_at_end;
-    probe->work_at_end = 0;
-}
-
-static const AioHandlerOps ready_ops = { .ready = probe_ready };
-
-static const AioHandlerOps poll_ops = {
-    .ready = probe_ready,
-    .poll = probe_poll,
-    .poll_begin = probe_begin,
-    .poll_end = probe_end,
-};
-
-static void probe_add(Probe *probe, AioContext *ctx, const AioHandlerOps *ops)
-{
-    *probe = (Probe){ .ctx = ctx };
-    g_assert_cmpint(event_notifier_init(&probe->notifier), ==, 0);
-    probe->handler = aio_add_handler(ctx, probe->notifier.fd, ops, probe);
-    g_assert_nonnull(probe->handler);
-}
-
-static void probe_remove(Probe *probe)
-{
-    if (probe->handler) {
-        aio_remove_handler(probe->ctx, probe->handler);
-        probe->handler = NULL;
-    }
-    event_notifier_cleanup(&probe->notifier);
-}
-
-/* Each look at the clock takes a microsecond, so that tests do not depend on the machine. */
-static int64_t fake_ns;
-
-static int64_t fake_clock(void)
-{
-    return fake_ns += 1000;
-}
-
-static AioContext *context_new(int64_t max_ns)
-{
-    const AioPollParams params = { .max_ns = max_ns };
-    g_autoptr(GError) err = NULL;
-    AioContext *ctx = aio_context_new(&err);
-
-    g_assert_no_error(err);
-    fake_ns = 1;
-    aio_context_set_clock(ctx, fake_clock);
-    aio_context_set_poll_params(ctx, &params);
-    return ctx;
-}
-
-/* One event after a short sleep makes the policy poll @probe from now on. */
-static void probe_warm_up(Probe *probe)
-{
-    event_notifier_set(&probe->notifier);
-    g_assert_true(aio_poll(probe->ctx, true));
-    g_assert_cmpuint(probe->ready, ==, 1);
-}
 
 static void test_descriptor(void)
 {
@@ -214,225 +88,6 @@ static void test_many_descriptors(void)
         g_assert_cmpuint(probes[i].ready, ==, 1);
         probe_remove(&probes[i]);
     }
-    aio_context_free(ctx);
-}
-
-static void test_never_polls(void)
-{
-    AioContext *ctx = context_new(0);
-    Probe probe;
-    int i;
-
-    probe_add(&probe, ctx, &poll_ops);
-    for (i = 0; i < 5; i++) {
-        event_notifier_set(&probe.notifier);
-        g_assert_true(aio_poll(ctx, true));
-    }
-    g_assert_cmpuint(probe.ready, ==, 5);
-    g_assert_cmpuint(probe.polled, ==, 0);
-    g_assert_cmpuint(probe.begun, ==, 0);
-    probe_remove(&probe);
-    aio_context_free(ctx);
-}
-
-static void test_hits_avoid_the_kernel(void)
-{
-    AioContext *ctx = context_new(32768);
-    uint64_t sleeps;
-    Probe probe;
-    int i;
-
-    probe_add(&probe, ctx, &poll_ops);
-    probe_warm_up(&probe);
-    sleeps = aio_context_sleeps(ctx);
-
-    probe.work = 1000;
-    for (i = 0; i < 1000; i++) {
-        g_assert_true(aio_poll(ctx, true));
-    }
-    /* It finds its work only after some rounds in vain. */
-    probe.find_at = probe.polled + 10;
-    g_assert_true(aio_poll(ctx, true));
-    g_assert_cmpuint(aio_context_sleeps(ctx), ==, sleeps);
-    g_assert_cmpuint(probe.ready, ==, 1);
-    g_assert_cmpuint(probe.begun, ==, 1);
-    g_assert_cmpuint(probe.ended, ==, 0);
-    probe_remove(&probe);
-    g_assert_cmpuint(probe.ended, ==, 1);
-    aio_context_free(ctx);
-}
-
-/* Before a sleep polling ends, and a last poll finds what came before that was known. */
-static void test_last_poll(void)
-{
-    AioContext *ctx = context_new(32768);
-    uint64_t sleeps;
-    Probe probe;
-
-    probe_add(&probe, ctx, &poll_ops);
-    probe_warm_up(&probe);
-    sleeps = aio_context_sleeps(ctx);
-
-    probe.work_at_end = 1;
-    g_assert_true(aio_poll(ctx, true));
-    g_assert_cmpuint(probe.ended, ==, 1);
-    g_assert_cmpuint(probe.work, ==, 0);
-    g_assert_cmpuint(aio_context_sleeps(ctx), ==, sleeps);
-
-    event_notifier_set(&probe.notifier);
-    g_assert_true(aio_poll(ctx, true));
-    g_assert_cmpuint(probe.begun, ==, 2);
-    g_assert_cmpuint(probe.ended, ==, 2);
-    g_assert_cmpuint(probe.ready, ==, 2);
-    g_assert_cmpuint(aio_context_sleeps(ctx), ==, sleeps + 1);
-    probe_remove(&probe);
-    aio_context_free(ctx);
-}
-
-static void test_polling_forbidden(void)
-{
-    const AioPollParams never = { .max_ns = 0 };
-    AioContext *ctx = context_new(32768);
-    unsigned int polled;
-    Probe probe;
-
-    probe_add(&probe, ctx, &poll_ops);
-    probe_warm_up(&probe);
-    probe.work = 1;
-    g_assert_true(aio_poll(ctx, true));
-    g_assert_cmpuint(probe.begun, ==, 1);
-
-    aio_context_set_poll_params(ctx, &never);
-    g_assert_false(aio_poll(ctx, false));
-    g_assert_cmpuint(probe.ended, ==, 1);
-    polled = probe.polled;
-    event_notifier_set(&probe.notifier);
-    g_assert_true(aio_poll(ctx, true));
-    g_assert_cmpuint(probe.polled, ==, polled);
-    g_assert_cmpuint(probe.begun, ==, 1);
-    probe_remove(&probe);
-    aio_context_free(ctx);
-}
-
-static void test_busy_poll_looks_at_descriptors(void)
-{
-    AioContext *ctx = context_new(32768);
-    Probe busy, other;
-    int i;
-
-    probe_add(&busy, ctx, &poll_ops);
-    probe_add(&other, ctx, &ready_ops);
-    probe_warm_up(&busy);
-    busy.work = 2 * LOOK_ROUNDS;
-    event_notifier_set(&other.notifier);
-    for (i = 0; i < LOOK_ROUNDS; i++) {
-        g_assert_true(aio_poll(ctx, true));
-    }
-    g_assert_cmpuint(other.ready, ==, 1);
-    probe_remove(&busy);
-    probe_remove(&other);
-    aio_context_free(ctx);
-}
-
-/* Polling for a second in vain must not hold up who is not polled. */
-static void test_long_poll_looks_at_descriptors(void)
-{
-    const AioPollParams params = { .max_ns = 1000000000, .grow = 1000000 };
-    AioContext *ctx = context_new(0);
-    uint64_t sleeps;
-    Probe idle, other;
-
-    aio_context_set_poll_params(ctx, &params);
-    probe_add(&idle, ctx, &poll_ops);
-    probe_add(&other, ctx, &ready_ops);
-    probe_warm_up(&idle);
-    event_notifier_set(&idle.notifier);
-    g_assert_true(aio_poll(ctx, true));
-    g_assert_cmpint(idle.handler->poll_ns, ==, 1000000000);
-
-    sleeps = aio_context_sleeps(ctx);
-    event_notifier_set(&other.notifier);
-    g_assert_true(aio_poll(ctx, true));
-    g_assert_cmpuint(other.ready, ==, 1);
-    g_assert_cmpuint(idle.ended, ==, 1);
-    g_assert_cmpuint(aio_context_sleeps(ctx), ==, sleeps);
-    probe_remove(&idle);
-    probe_remove(&other);
-    aio_context_free(ctx);
-}
-
-static void polls(AioContext *ctx, int n)
-{
-    while (n--) {
-        g_assert_true(aio_poll(ctx, true));
-    }
-}
-
-static void test_idle_handlers_leave(void)
-{
-    AioContext *ctx = context_new(32768);
-    unsigned int polled;
-    Probe busy, idle;
-
-    probe_add(&busy, ctx, &poll_ops);
-    probe_add(&idle, ctx, &poll_ops);
-    probe_warm_up(&busy);
-    busy.work = 10 * LOOK_ROUNDS;
-
-    polls(ctx, 2 * LOOK_ROUNDS);
-    fake_ns += AIO_POLL_IDLE_NS - 10000;
-    polls(ctx, LOOK_ROUNDS);
-    g_assert_cmpuint(idle.begun, ==, 1);
-    g_assert_cmpuint(idle.ended, ==, 0);
-
-    /* The last poll, after poll_end, finds what came just then. */
-    idle.work_at_end = 1;
-    fake_ns += 10000;
-    polls(ctx, LOOK_ROUNDS);
-    g_assert_cmpuint(idle.ended, ==, 1);
-    g_assert_cmpuint(idle.work, ==, 0);
-    polled = idle.polled;
-    polls(ctx, LOOK_ROUNDS);
-    g_assert_cmpuint(idle.polled, ==, polled);
-
-    /* Its descriptor brings it back. */
-    event_notifier_set(&idle.notifier);
-    polls(ctx, LOOK_ROUNDS + 1);
-    g_assert_cmpuint(idle.ready, ==, 1);
-    g_assert_cmpuint(idle.begun, ==, 2);
-    g_assert_cmpuint(idle.polled, >, polled);
-    g_assert_cmpuint(busy.ended, ==, 0);
-    probe_remove(&busy);
-    probe_remove(&idle);
-    aio_context_free(ctx);
-}
-
-static void test_no_descriptor(void)
-{
-    AioContext *ctx = context_new(0);
-    Probe unwatched = { .ctx = ctx, .notifier = EVENT_NOTIFIER_NONE };
-    Probe other;
-    int i;
-
-    unwatched.handler = aio_add_handler(ctx, -1, &poll_ops, &unwatched);
-    probe_add(&other, ctx, &ready_ops);
-    for (i = 0; i < 3; i++) {
-        g_assert_false(aio_poll(ctx, true));
-    }
-    unwatched.work = 1;
-    g_assert_true(aio_poll(ctx, true));
-    event_notifier_set(&other.notifier);
-    g_assert_true(aio_poll(ctx, true));
-    g_assert_cmpuint(other.ready, ==, 1);
-    g_assert_cmpuint(aio_context_sleeps(ctx), ==, 0);
-    g_assert_cmpuint(unwatched.begun, ==, 1);
-
-    probe_remove(&unwatched);
-    g_assert_cmpuint(unwatched.ended, ==, 1);
-    event_notifier_set(&other.notifier);
-    g_assert_true(aio_poll(ctx, true));
-    g_assert_cmpuint(aio_context_sleeps(ctx), ==, 1);
-    probe_remove(&other);
     aio_context_free(ctx);
 }
 
@@ -545,28 +200,6 @@ static void test_add_in_callback(void)
     aio_context_free(ctx);
 }
 
-typedef struct CountingBh {
-    AioBh bh;
-    AioContext *ctx;
-    unsigned int runs;
-    unsigned int again;
-    unsigned int order;
-} CountingBh;
-
-static unsigned int bh_order;
-
-static void counting_bh(void *opaque)
-{
-    CountingBh *c = opaque;
-
-    c->runs++;
-    c->order = bh_order++;
-    if (c->again > 0) {
-        c->again--;
-        aio_bh_schedule(c->ctx, &c->bh);
-    }
-}
-
 static void test_bh_coalesces_in_order(void)
 {
     AioContext *ctx = context_new(0);
@@ -615,6 +248,39 @@ static void test_bh_reschedules_itself(void)
 static void freeing_bh(void *opaque)
 {
     g_free(opaque);
+}
+
+static void schedule_in_end(void *opaque)
+{
+    Probe *probe = opaque;
+
+    probe_end(probe);
+    aio_bh_schedule(probe->ctx, probe->bh);
+}
+
+/* After the loop has seen nothing to do, and just before it sleeps. */
+static void test_bh_at_the_last_moment(void)
+{
+    const AioHandlerOps ops = {
+        .ready = probe_ready, .poll = probe_poll, .poll_begin = probe_begin,
+        .poll_end = schedule_in_end,
+    };
+    AioContext *ctx = context_new(32768);
+    CountingBh c = { .ctx = ctx };
+    uint64_t sleeps;
+    Probe probe;
+
+    aio_bh_init(&c.bh, counting_bh, &c);
+    probe_add(&probe, ctx, &ops);
+    probe.bh = &c.bh;
+    probe_warm_up(&probe);
+    sleeps = aio_context_sleeps(ctx);
+    g_assert_true(aio_poll(ctx, true));
+    g_assert_cmpuint(probe.ended, ==, 1);
+    g_assert_cmpuint(c.runs, ==, 1);
+    g_assert_cmpuint(aio_context_sleeps(ctx), ==, sleeps);
+    probe_remove(&probe);
+    aio_context_free(ctx);
 }
 
 static void test_bh_frees_itself(void)
@@ -792,75 +458,13 @@ static void test_run_in(void)
     }
 }
 
-/* In a child whose every system call but read, write and exit is deadly. */
-static void run_without_system_calls(void)
-{
-    AioContext *ctx = context_new(32768);
-    CountingBh c = { .ctx = ctx, .again = G_MAXUINT };
-    Probe probe;
-    int i;
-
-    rcu_thread_enter();
-    aio_bh_init(&c.bh, counting_bh, &c);
-    probe_add(&probe, ctx, &poll_ops);
-    probe_warm_up(&probe);
-    probe.work = 2 * LOOK_ROUNDS;
-    g_assert_true(aio_poll(ctx, true));
-    aio_bh_schedule(ctx, &c.bh);
-    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT) < 0) {
-        syscall(SYS_exit, 77);
-    }
-    for (i = 0; i < LOOK_ROUNDS - 2; i++) {
-        if (!aio_poll(ctx, true)) {
-            syscall(SYS_exit, 1);
-        }
-    }
-    syscall(SYS_exit, c.runs == LOOK_ROUNDS - 2 && probe.ended == 0 ? 0 : 2);
-}
-
-static void test_no_system_calls(void)
-{
-    const struct rlimit no_core = { 0 };
-    pid_t pid;
-    int status;
-
-#ifdef RCU_TSAN
-    g_test_skip("ThreadSanitizer makes system calls of its own");
-    return;
-#endif
-    pid = fork();
-    g_assert_cmpint(pid, >=, 0);
-    if (pid == 0) {
-        setrlimit(RLIMIT_CORE, &no_core);
-        run_without_system_calls();
-    }
-    g_assert_cmpint(waitpid(pid, &status, 0), ==, pid);
-    g_assert_true(WIFEXITED(status));
-    if (WEXITSTATUS(status) == 77) {
-        g_test_skip("this kernel has no seccomp");
-        return;
-    }
-    g_assert_cmpint(WEXITSTATUS(status), ==, 0);
-}
-
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    g_test_add_func("/aio-context/progress-makes-no-system-call", test_no_system_calls);
     g_test_add_func("/aio-context/descriptor-fires", test_descriptor);
     g_test_add_func("/aio-context/end-of-file-fires", test_end_of_file);
     g_test_add_func("/aio-context/bad-descriptors-are-refused", test_refused);
     g_test_add_func("/aio-context/many-descriptors-all-fire", test_many_descriptors);
-    g_test_add_func("/aio-context/poll/never-if-forbidden", test_never_polls);
-    g_test_add_func("/aio-context/poll/hits-avoid-the-kernel", test_hits_avoid_the_kernel);
-    g_test_add_func("/aio-context/poll/ends-with-a-last-poll", test_last_poll);
-    g_test_add_func("/aio-context/poll/can-be-forbidden-later", test_polling_forbidden);
-    g_test_add_func("/aio-context/poll/busy-polling-starves-no-descriptor",
-                    test_busy_poll_looks_at_descriptors);
-    g_test_add_func("/aio-context/poll/long-polling-starves-no-descriptor",
-                    test_long_poll_looks_at_descriptors);
-    g_test_add_func("/aio-context/poll/idle-handlers-leave-and-return", test_idle_handlers_leave);
-    g_test_add_func("/aio-context/poll/no-descriptor-never-sleeps", test_no_descriptor);
     g_test_add_func("/aio-context/remove/in-ready", test_remove_in_ready);
     g_test_add_func("/aio-context/remove/in-poll", test_remove_in_poll);
     g_test_add_func("/aio-context/remove/in-poll-begin-and-end",
@@ -869,6 +473,8 @@ int main(int argc, char **argv)
     g_test_add_func("/aio-context/bh/coalesces-in-order", test_bh_coalesces_in_order);
     g_test_add_func("/aio-context/bh/reschedules-itself", test_bh_reschedules_itself);
     g_test_add_func("/aio-context/bh/frees-itself", test_bh_frees_itself);
+    g_test_add_func("/aio-context/bh/at-the-last-moment-prevents-sleep",
+                    test_bh_at_the_last_moment);
     g_test_add_func("/aio-context/bh/wakes-only-sleepers", test_bh_wakes_only_sleepers);
     g_test_add_func("/aio-context/bh/none-lost-from-many-threads", test_bh_from_many_threads);
     g_test_add_func("/aio-context/notify-wakes-once", test_notify);

@@ -198,7 +198,7 @@ static void test_whole_address_space(void)
  * The model: an array that says of each of a few slots which mapping covers it.  Slots are
  * single addresses at @base; the tree ends where they do.
  */
-enum { SLOTS = 1200, STEPS = 150000 };
+enum { SLOTS = 1200, STEPS = 100000 };
 
 typedef struct Model {
     IOVATree *tree;
@@ -477,6 +477,32 @@ static void test_nodes_stay_balanced(void)
     iova_node_free_retired(retired);
 }
 
+/* What is left when most have gone lies in few nodes again. */
+static void test_nodes_join(void)
+{
+    enum { N = 4096, KEPT = 16 };
+    IOVANode *retired = NULL;
+    IOVANode *root = NULL;
+    size_t removed = 0;
+    uint64_t i;
+
+    for (i = 0; i < N; i++) {
+        root = iova_node_insert(root, &(IOVAMapping){ .iova = i, .last = i }, &retired);
+    }
+    g_assert_cmpuint(check_nodes(root, N), >=, 2);
+    for (i = 0; i < N; i++) {
+        if (i % KEPT != 0) {
+            root = iova_node_remove(root, i, i, &removed, &retired);
+        }
+    }
+    g_assert_cmpuint(removed, ==, N - N / KEPT);
+    check_nodes(root, N / KEPT);
+    root = iova_node_remove(root, 1, N, &removed, &retired);
+    g_assert_cmpuint(check_nodes(root, 1), ==, 0);
+    iova_node_retire_all(root, &retired);
+    iova_node_free_retired(retired);
+}
+
 /* In orders that would make a tree without balancing a list. */
 static void test_takes_thousands(void)
 {
@@ -599,6 +625,7 @@ int main(int argc, char **argv)
     g_test_add_func("/iova-tree/model/middle", test_model_middle);
     g_test_add_func("/iova-tree/model/high", test_model_high);
     g_test_add_func("/iova-tree/nodes-stay-balanced", test_nodes_stay_balanced);
+    g_test_add_func("/iova-tree/nodes-join-when-they-empty", test_nodes_join);
     g_test_add_func("/iova-tree/takes-thousands-in-order", test_takes_thousands);
     g_test_add_func("/iova-tree/readers-see-whole-versions", test_readers_see_versions);
     return g_test_run();

@@ -185,7 +185,8 @@ static void step_add(World *world)
     for (i = 0; i < buffer->n; i++) {
         seg[i] = element(buffer, i);
     }
-    vring_driver_add(&world->driver, world->guest.packed, seg, buffer->n, buffer->serial);
+    vring_driver_add(&world->driver, world->guest.packed, seg, buffer->n,
+                     (uint32_t)buffer->serial);
     g_queue_push_tail(&world->added, buffer);
     world->serial++;
 }
@@ -200,13 +201,13 @@ static void step_publish(World *world)
 static void step_collect(World *world)
 {
     Buffer *buffer = g_queue_pop_head(&world->back);
-    uint64_t cookie = 0;
+    uint32_t cookie = 0;
     uint32_t len = 0;
     int ret = vring_driver_collect(&world->driver, world->guest.packed, &cookie, &len);
 
     g_assert_cmpint(ret, ==, buffer != NULL);
     if (buffer) {
-        g_assert_cmpuint(cookie, ==, buffer->serial);
+        g_assert_cmpuint(cookie, ==, (uint32_t)buffer->serial);
         g_assert_cmpuint(len, ==, buffer->len);
         world->returned++;
         g_rc_box_release(buffer);
@@ -569,7 +570,7 @@ static void run_life(World *world, const Features *guest, const Features *shadow
     while (!g_queue_is_empty(&world->back)) {
         step_collect(world);
     }
-    g_assert_cmpuint(world->driver.in_flight, ==,
+    g_assert_cmpuint(vring_driver_in_flight(&world->driver, world->driver.packed), ==,
                      world->added.length + world->available.length);
 
     g_queue_clear_full(&world->added, g_rc_box_release);

@@ -525,9 +525,6 @@ static void *backend_run(void *opaque)
         vhost_user_message_clear(&m);
     }
     close(b->fd);
-    if (b->channel >= 0) {
-        close(b->channel);
-    }
     return NULL;
 }
 
@@ -546,6 +543,9 @@ static int backend_start(Backend *b)
 static void backend_join(Backend *b)
 {
     g_thread_join(b->thread);
+    if (b->channel >= 0) {
+        close(b->channel);
+    }
 }
 
 #define DPDK_FEATURES   UINT64_C(0xd7c66e7cb)

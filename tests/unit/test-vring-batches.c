@@ -29,7 +29,8 @@ typedef struct World {
     Random random;
     GQueue lengths;             /* of writable bytes, by age: what comes back if not told */
     GQueue expected;            /* lengths of what is used and not collected */
-    uint64_t added, collected, batches;
+    uint32_t added, collected;
+    uint64_t batches;
 } World;
 
 static uint64_t packed_meta(const NaiveDevice *device, uint64_t position)
@@ -89,6 +90,7 @@ static void device_use(NaiveDevice *device, uint16_t id, uint32_t len, uint64_t 
         uint16_t flags = wrap ? VRING_PACKED_F_AVAIL | VRING_PACKED_F_USED : 0;
         VringDesc *desc = config->areas.desc;
 
+        flags |= len ? VRING_DESC_F_WRITE : 0;
         le64_store_release(&desc[at % config->num].meta, vring_packed_meta(len, id, flags));
     } else {
         VringUsed *used = config->areas.device;
@@ -148,7 +150,7 @@ static void step_add(World *world)
 
 static void step_collect(World *world)
 {
-    uint64_t cookie = 0;
+    uint32_t cookie = 0;
     uint32_t len = 0;
     int expected = !g_queue_is_empty(&world->expected);
 

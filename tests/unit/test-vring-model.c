@@ -183,7 +183,8 @@ static void step_add(World *world)
     for (i = 0; i < buffer->n; i++) {
         world->seg[i] = element(buffer, i);
     }
-    vring_driver_add(&world->driver, world->packed, world->seg, buffer->n, buffer->serial);
+    vring_driver_add(&world->driver, world->packed, world->seg, buffer->n,
+                     (uint32_t)buffer->serial);
 
     model->next_serial++;
     model->free_descs -= buffer->descs;
@@ -309,7 +310,7 @@ static void step_collect(World *world)
 {
     Model *model = &world->model;
     Buffer *buffer = g_queue_pop_head(&model->used);
-    uint64_t cookie = 0;
+    uint32_t cookie = 0;
     uint32_t len = 0;
     int ret;
 
@@ -320,7 +321,7 @@ static void step_collect(World *world)
         return;
     }
     g_assert_cmpint(ret, ==, 1);
-    g_assert_cmpuint(cookie, ==, buffer->serial);
+    g_assert_cmpuint(cookie, ==, (uint32_t)buffer->serial);
     g_assert_cmpuint(len, ==, buffer->len);
     model->driver.position += stride(model, buffer);
     model->free_descs += buffer->descs;

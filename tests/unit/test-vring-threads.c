@@ -105,7 +105,7 @@ static bool driver_add_burst(World *world, DriverState *state)
         }
         seg[0] = seg[1] = (VringSegment){ state->free[--state->n_free], 8, VRING_DESC_F_WRITE };
         world->payload[seg[0].addr] = state->added++;
-        vring_driver_add(&world->driver, packed, seg, descs, seg[0].addr);
+        vring_driver_add(&world->driver, packed, seg, descs, (uint32_t)seg[0].addr);
     }
     if (n) {
         vring_driver_publish(&world->driver, packed);
@@ -118,8 +118,8 @@ static bool driver_add_burst(World *world, DriverState *state)
 
 static bool driver_collect_all(World *world, DriverState *state)
 {
-    uint64_t place, before = state->collected;
-    uint32_t len;
+    uint64_t before = state->collected;
+    uint32_t place, len;
 
     while (vring_driver_collect(&world->driver, world->config.packed, &place, &len) == 1) {
         g_assert_cmpuint(len, ==, 8);

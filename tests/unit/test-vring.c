@@ -42,7 +42,7 @@ static void pair_cleanup(Pair *pair)
 }
 
 /* Offers a buffer of @n elements of 100 bytes, the last of them writable. */
-static void offer(Pair *pair, unsigned int n, uint64_t cookie)
+static void offer(Pair *pair, unsigned int n, uint32_t cookie)
 {
     VringSegment seg[32];
     unsigned int i;
@@ -87,9 +87,9 @@ static void put(Pair *pair, uint16_t id, uint32_t len)
     vring_device_publish(&pair->device, pair->config.packed);
 }
 
-static void assert_collects(Pair *pair, uint64_t cookie, uint32_t len)
+static void assert_collects(Pair *pair, uint32_t cookie, uint32_t len)
 {
-    uint64_t got_cookie = 0;
+    uint32_t got_cookie = 0;
     uint32_t got_len = 0;
 
     g_assert_cmpint(vring_driver_collect(&pair->driver, pair->config.packed, &got_cookie,
@@ -100,7 +100,7 @@ static void assert_collects(Pair *pair, uint64_t cookie, uint32_t len)
 
 static void assert_nothing_used(Pair *pair)
 {
-    uint64_t cookie;
+    uint32_t cookie;
     uint32_t len;
 
     g_assert_cmpint(vring_driver_collect(&pair->driver, pair->config.packed, &cookie, &len), ==,

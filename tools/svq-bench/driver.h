@@ -12,14 +12,13 @@
  * is, which vring-driver.h does not think worth it: here the table is what is to be tried.
  */
 static inline void bench_driver_add(VringDriver *vr, bool packed, bool indirect,
-                                    const VringSegment *seg, unsigned int n, uint64_t cookie)
+                                    const VringSegment *seg, unsigned int n, uint32_t cookie)
 {
-    if (!indirect) {
+    if (indirect) {
+        vring_driver_add_table(vr, packed, seg, n, cookie);
+    } else {
         vring_driver_add(vr, packed, seg, n, cookie);
-        return;
     }
-    vr->in_flight++;
-    vring_driver_add_table(vr, packed, seg, n, cookie);
 }
 
 #endif

@@ -256,8 +256,7 @@ static unsigned int collect_sent(NetPair *pair)
 {
     NetQueue *tx = &pair->queue[NET_PAIR_TX];
     unsigned int n = 0;
-    uint64_t slot;
-    uint32_t len;
+    uint32_t slot, len;
     int ret;
 
     while ((ret = vring_driver_collect(&tx->driver, tx->packed, &slot, &len)) > 0) {
@@ -298,14 +297,13 @@ static unsigned int collect_received(NetPair *pair)
 {
     NetQueue *rx = &pair->queue[NET_PAIR_RX];
     unsigned int n = 0;
-    uint64_t slot;
-    uint32_t len;
+    uint32_t slot, len;
     int ret;
 
     while ((ret = vring_driver_collect(&rx->driver, rx->packed, &slot, &len)) > 0) {
-        gather(rx, (unsigned int)slot, pair->incoming);
+        gather(rx, slot, pair->incoming);
         check_packet(pair, len);
-        add_slot(rx, (unsigned int)slot);
+        add_slot(rx, slot);
         n++;
     }
     if (ret < 0) {
@@ -354,5 +352,12 @@ void net_pair_disable_calls(NetPair *pair)
 
 bool net_pair_is_drained(const NetPair *pair)
 {
-    return net_pair_under_way(pair) == 0 && pair->queue[NET_PAIR_TX].driver.in_flight == 0;
+    return net_pair_under_way(pair) == 0 && vring_driver_in_flight(&pair->queue[NET_PAIR_TX].driver, pair->queue[NET_PAIR_TX].driver.packed) == 0;
+}
+
+void net_pair_finish(NetPair *pair)
+{
+    pair->errors.lost += net_pair_under_way(pair);
+    /* The packet may have come, but the buffer that it was sent in has not. */
+    pair->errors.lost += vring_driver_in_flight(&pair->queue[NET_PAIR_TX].driver, pair->queue[NET_PAIR_TX].driver.packed);
 }

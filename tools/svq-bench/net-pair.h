@@ -87,6 +87,9 @@ static inline uint64_t net_pair_under_way(const NetPair *pair)
 /* Every packet has come back or is known to be lost, and every buffer has been returned. */
 bool net_pair_is_drained(const NetPair *pair);
 
+/* Counts what has not come back by now as lost. */
+void net_pair_finish(NetPair *pair);
+
 /* The back end broke the ring's rules; pair->errors.other says so. */
 static inline bool net_pair_is_broken(const NetPair *pair)
 {

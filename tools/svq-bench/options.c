@@ -213,7 +213,7 @@ static bool check_numbers(const BenchOptions *options, GError **errp)
         return false;
     }
     if (!(options->duration_s > 0 && options->duration_s <= 1e6)) {
-        return bench_fail(errp, "--duration: is not a number of seconds above 0");
+        return bench_fail(errp, "--duration: not a number of seconds above 0");
     }
     if (!vring_num_valid((uint32_t)options->queue_size, !split)) {
         return bench_fail(errp, "--queue-size: %d is not a power of two, as a split ring needs",

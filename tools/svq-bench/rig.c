@@ -217,7 +217,8 @@ unsigned int rig_driver_add(Rig *rig, unsigned int n, bool *kick)
     }
     for (i = 0; i < n; i++) {
         bench_driver_add(&rig->driver, rig->guest_packed, rig->indirect,
-                         table_entry(rig, rig->added), rig->descriptors, rig->added);
+                         table_entry(rig, rig->added), rig->descriptors,
+                         (uint32_t)rig->added);
         rig->added++;
     }
     vring_driver_publish(&rig->driver, rig->guest_packed);
@@ -228,12 +229,11 @@ unsigned int rig_driver_add(Rig *rig, unsigned int n, bool *kick)
 unsigned int rig_driver_collect(Rig *rig)
 {
     unsigned int n = 0;
-    uint64_t number;
-    uint32_t len;
+    uint32_t number, len;
     int ret;
 
     while ((ret = vring_driver_collect(&rig->driver, rig->guest_packed, &number, &len)) > 0) {
-        if (number != rig->collected || len != writable_bytes(rig, number)) {
+        if (number != (uint32_t)rig->collected || len != writable_bytes(rig, number)) {
             rig->errors++;
         }
         rig->collected++;

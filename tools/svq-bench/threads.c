@@ -20,13 +20,13 @@
 #include "util/iothread.h"
 #include "waiter.h"
 
-#define DRAIN_NS UINT64_C(5000000000)   /* without any progress: it will not end */
+#define PROGRESS_NS UINT64_C(100000000)
 
 /* Shared by the threads of a run. */
 typedef struct Run {
     _Atomic bool stop;          /* add no more */
-    GMutex lock;
-    GCond changed;
+    pthread_mutex_t lock;       /* pthread's: ThreadSanitizer does not know GLib's */
+    pthread_cond_t changed;
     bool begun;                 /* under @lock */
     unsigned int running;       /* peers, under @lock */
 } Run;
@@ -119,27 +119,21 @@ static bool peer_is_done(const Queue *queue)
 static void peer_work(Queue *queue)
 {
     Rig *rig = queue->rig;
-    uint64_t last = bench_now_ns();
 
     while (!peer_is_done(queue)) {
         if (peer_step(queue)) {
             waiter_reset(&queue->waiter);
-            last = 0;
             continue;
         }
-        if (!waiter_wants_sleep(&queue->waiter)) {
-            continue;
+        if (waiter_gives_up(&queue->waiter)) {
+            return;     /* what is missing is lost */
         }
-        if (last == 0) {
-            last = bench_now_ns();
-        } else if (bench_now_ns() - last > DRAIN_NS) {
-            rig->errors++;
-            return;
+        if (waiter_wants_sleep(&queue->waiter)) {
+            if (!peer_enable_notifications(rig)) {
+                waiter_sleep(&queue->waiter);
+            }
+            peer_disable_notifications(rig);
         }
-        if (!peer_enable_notifications(rig)) {
-            waiter_sleep(&queue->waiter);
-        }
-        peer_disable_notifications(rig);
     }
 }
 
@@ -149,20 +143,20 @@ static void *peer_main(void *opaque)
     Run *run = queue->run;
     uint64_t start;
 
-    g_mutex_lock(&run->lock);
+    pthread_mutex_lock(&run->lock);
     while (!run->begun) {
-        g_cond_wait(&run->changed, &run->lock);
+        pthread_cond_wait(&run->changed, &run->lock);
     }
-    g_mutex_unlock(&run->lock);
+    pthread_mutex_unlock(&run->lock);
 
     start = bench_now_ns();
     peer_work(queue);
     queue->ns = bench_now_ns() - start;
 
-    g_mutex_lock(&run->lock);
+    pthread_mutex_lock(&run->lock);
     run->running--;
-    g_cond_broadcast(&run->changed);
-    g_mutex_unlock(&run->lock);
+    pthread_cond_broadcast(&run->changed);
+    pthread_mutex_unlock(&run->lock);
     return NULL;
 }
 
@@ -259,22 +253,33 @@ static void queue_report(Queue *queue, const BenchOptions *options, unsigned int
 
 static void begin(Run *run)
 {
-    g_mutex_lock(&run->lock);
+    pthread_mutex_lock(&run->lock);
     run->begun = true;
-    g_cond_broadcast(&run->changed);
-    g_mutex_unlock(&run->lock);
+    pthread_cond_broadcast(&run->changed);
+    pthread_mutex_unlock(&run->lock);
+}
+
+/* Until a peer is done or CLOCK_MONOTONIC says @ns.  The lock is held. */
+static void wait_until(Run *run, uint64_t ns)
+{
+    const struct timespec time = {
+        .tv_sec = (time_t)(ns / 1000000000u),
+        .tv_nsec = (long)(ns % 1000000000u),
+    };
+
+    pthread_cond_clockwait(&run->changed, &run->lock, CLOCK_MONOTONIC, &time);
 }
 
 /* Until all peers are done; tells them when the time is over. */
 static void wait_for_peers(Run *run, const Queue *queues, unsigned int n,
                            const BenchOptions *options)
 {
-    const gint64 end = g_get_monotonic_time() + (gint64)(options->duration_s * G_USEC_PER_SEC);
+    const uint64_t end = bench_now_ns() + (uint64_t)(options->duration_s * 1e9);
 
-    g_mutex_lock(&run->lock);
+    pthread_mutex_lock(&run->lock);
     while (run->running) {
-        const gint64 now = g_get_monotonic_time();
-        gint64 until = now + 100 * G_TIME_SPAN_MILLISECOND;
+        const uint64_t now = bench_now_ns();
+        uint64_t until = now + PROGRESS_NS;
         uint64_t progress = 0;
         unsigned int i;
 
@@ -289,9 +294,9 @@ static void wait_for_peers(Run *run, const Queue *queues, unsigned int n,
             progress += atomic_load_explicit(&queues[i].rig->progress, memory_order_relaxed);
         }
         bench_progress(progress, 0);
-        g_cond_wait_until(&run->changed, &run->lock, until);
+        wait_until(run, until);
     }
-    g_mutex_unlock(&run->lock);
+    pthread_mutex_unlock(&run->lock);
 }
 
 static bool start_queues(Run *run, Queue *queues, unsigned int n, const BenchOptions *options,
@@ -304,6 +309,7 @@ static bool start_queues(Run *run, Queue *queues, unsigned int n, const BenchOpt
             return false;
         }
     }
+    /* None of them looks at it before begin(). */
     for (run->running = 0; run->running < n; run->running++) {
         i = run->running;
         if (!start_peer(&queues[i], options->cpus[i].peer, errp)) {
@@ -318,7 +324,7 @@ static bool run_queues(const BenchOptions *options, unsigned int n, BenchQueue *
                        uint64_t *ns, GError **errp)
 {
     g_autofree Queue *queues = g_new0(Queue, n);
-    Run run = { 0 };
+    Run run = { .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER };
     const bool ok = start_queues(&run, queues, n, options, errp);
     const unsigned int started = run.running;
     uint64_t start = bench_now_ns();

@@ -20,7 +20,6 @@
 #include "net-pair.h"
 #include "waiter.h"
 
-#define PATIENCE_NS UINT64_C(5000000000)    /* without a packet: no more will come */
 #define PROGRESS_MS 200
 
 typedef struct Bench {
@@ -71,18 +70,13 @@ static unsigned int move_packets(NetThread *t)
 
 static void work(NetThread *t)
 {
-    uint64_t idle_since = 0;
-
     while (!is_done(t)) {
         if (move_packets(t)) {
             waiter_reset(&t->waiter);
-            idle_since = 0;
             continue;
         }
-        if (idle_since == 0) {
-            idle_since = bench_now_ns();
-        } else if (bench_now_ns() - idle_since > PATIENCE_NS) {
-            return;
+        if (waiter_gives_up(&t->waiter)) {
+            return;     /* what is missing is lost */
         }
         if (waiter_wants_sleep(&t->waiter)) {
             if (!net_pair_enable_calls(t->pair)) {
@@ -113,7 +107,7 @@ static void *thread_main(void *opaque)
     t->ns = bench_now_ns() - start;
     t->allocations = allocations_of_thread() - allocations;
     t->cpu = sched_getcpu();
-    t->pair->errors.lost += net_pair_under_way(t->pair);
+    net_pair_finish(t->pair);
     g_idle_add(thread_finished, t->bench);
     return NULL;
 }

@@ -10,26 +10,34 @@
 #include "report.h"
 
 /* A sleep and a wake-up on another CPU may take this long. */
-#define SPIN_NS 50000
+#define SPIN_NS     50000
+#define PATIENCE_NS UINT64_C(5000000000)
+
+/* Whether the time since *start is over; at first it begins. */
+static bool elapsed(uint64_t *start, uint64_t ns)
+{
+    uint64_t now = bench_now_ns();
+
+    if (!*start) {
+        *start = now;
+    }
+    return now - *start >= ns;
+}
+
+bool waiter_gives_up(Waiter *waiter)
+{
+    return elapsed(&waiter->idle_since_ns, PATIENCE_NS);
+}
 
 bool waiter_wants_sleep(Waiter *waiter)
 {
-    uint64_t now;
-
     if (waiter->policy == BENCH_WAIT_SLEEP) {
         return true;
     }
     /* Whoever is to give us work may be waiting for this very CPU. */
     sched_yield();
     waiter->syscalls++;
-    if (waiter->policy == BENCH_WAIT_POLL) {
-        return false;
-    }
-    now = bench_now_ns();
-    if (!waiter->idle_since_ns) {
-        waiter->idle_since_ns = now;
-    }
-    return now - waiter->idle_since_ns >= SPIN_NS;
+    return waiter->policy != BENCH_WAIT_POLL && elapsed(&waiter->spin_since_ns, SPIN_NS);
 }
 
 void waiter_sleep(Waiter *waiter)
@@ -49,5 +57,5 @@ void waiter_sleep(Waiter *waiter)
             }
         }
     }
-    waiter_reset(waiter);
+    waiter->spin_since_ns = 0;
 }

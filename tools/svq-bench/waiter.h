@@ -4,6 +4,7 @@
  *
  *   while (...) {
  *       if (work was done) { waiter_reset(w); continue; }
+ *       if (waiter_gives_up(w)) break;
  *       if (waiter_wants_sleep(w)) {
  *           ask for notifications; if (there is work already) continue;
  *           waiter_sleep(w);
@@ -23,14 +24,19 @@
 typedef struct Waiter {
     BenchWait policy;
     const EventNotifier *notifiers[2];
-    uint64_t idle_since_ns;     /* 0: not idle */
+    uint64_t idle_since_ns;     /* no work was done; 0: not idle */
+    uint64_t spin_since_ns;     /* nor a sleep; 0: not spinning */
     uint64_t syscalls;          /* so far */
 } Waiter;
 
 static inline void waiter_reset(Waiter *waiter)
 {
     waiter->idle_since_ns = 0;
+    waiter->spin_since_ns = 0;
 }
+
+/* There was nothing to do for so long that there will not be any more. */
+bool waiter_gives_up(Waiter *waiter);
 
 /* There was nothing to do: true if it is time to sleep. */
 bool waiter_wants_sleep(Waiter *waiter);

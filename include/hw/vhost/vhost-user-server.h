@@ -38,7 +38,7 @@ typedef struct VhostVringAddr {
 /*
  * What the owner of the device answers.  int: 0, or -errno with @errp; then the message is
  * answered with an error if it wants an answer, and the connection is closed if it does
- * not.  index is always below queue_count.
+ * not.  index is always below queue_count.  None of these may free the server.
  */
 typedef struct VhostUserServerOps {
     void (*connected)(void *opaque);
@@ -71,7 +71,7 @@ typedef struct VhostUserServerOps {
     int (*set_vring_base)(void *opaque, unsigned int index, uint32_t base, GError **errp);
     /* Stops the ring. */
     int (*get_vring_base)(void *opaque, unsigned int index, uint32_t *base, GError **errp);
-    /* Owns @fd; -1: none. */
+    /* Owns @fd, on failure too; -1: none. */
     int (*set_vring_fd)(void *opaque, unsigned int index, VhostVringFd which, int fd,
                         GError **errp);
     /* Also called with true for each ring whose kick comes while bit 30 is not negotiated. */

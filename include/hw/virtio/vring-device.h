@@ -36,7 +36,7 @@
 /* A buffer in flight. */
 typedef struct VringDeviceSlot {
     uint32_t seq;           /* when it was taken, modulo 2^32 */
-    uint16_t n_descs;       /* descriptors of the ring that it takes; 0: not in flight */
+    uint32_t n_descs;       /* descriptors of the ring that it takes; 0: not in flight */
 } VringDeviceSlot;
 
 /* IN_ORDER: what was put back too early for the driver waits here. */
@@ -106,6 +106,19 @@ VringBase vring_device_base(const VringDevice *vr);
 int vring_device_take_table(VringDevice *vr, const MemoryMap *map, uint64_t addr, uint32_t len,
                             VringSegment *seg, unsigned int n, unsigned int max);
 
+/* Buffer @id, which takes @descs descriptors of the ring, is in flight from now on. */
+VRING_INLINE void vring_device_note_taken(VringDevice *vr, VringDeviceSlot *slot, uint32_t id,
+                                          uint32_t descs)
+{
+    uint32_t seq = vr->taken++;
+
+    slot->seq = seq;
+    slot->n_descs = descs;
+    if (vr->in_order) {
+        vr->order[seq & vr->order_mask] = (VringDeviceOrder){ .id = (uint16_t)id };
+    }
+}
+
 VRING_INLINE int vring_device_take_split(VringDevice *vr, const MemoryMap *map,
                                           VringSegment *seg, unsigned int max, uint16_t *id)
 {
@@ -132,12 +145,12 @@ VRING_INLINE int vring_device_take_split(VringDevice *vr, const MemoryMap *map,
     head = le16_load(&vr->avail->ring[vr->avail_idx & vr->mask]);
     if (G_UNLIKELY(head >= num)) {
         return vring_fail(&vr->error, "available head is not below the queue size", "2.7.6",
-                          vr->avail_idx & vr->mask, head);
+                          vr->avail_idx, head);
     }
     slot = &vr->slots[head];
     if (G_UNLIKELY(slot->n_descs)) {
         return vring_fail(&vr->error, "available head is in flight already", "2.7.13.1",
-                          vr->avail_idx & vr->mask, head);
+                          vr->avail_idx, head);
     }
 
     for (i = head;;) {
@@ -168,7 +181,7 @@ VRING_INLINE int vring_device_take_split(VringDevice *vr, const MemoryMap *map,
         }
         if (G_UNLIKELY(n == num)) {
             return vring_fail(&vr->error, "descriptor chain loops or is longer than the queue",
-                              "2.7.5.1", head, n);
+                              "2.7.5.1", i, n);
         }
         if (G_UNLIKELY(write < written)) {
             return vring_fail(&vr->error, "device-readable descriptor after a writable one",
@@ -185,8 +198,7 @@ VRING_INLINE int vring_device_take_split(VringDevice *vr, const MemoryMap *map,
         i = next;
     }
 
-    slot->seq = vr->taken++;
-    slot->n_descs = 1;
+    vring_device_note_taken(vr, slot, head, 1);
     vr->avail_idx++;
     *id = (uint16_t)head;
     return (int)n;
@@ -206,6 +218,7 @@ VRING_INLINE int vring_device_take_packed(VringDevice *vr, const MemoryMap *map,
     unsigned int n = 0, descs = 1;
     uint32_t written = 0, i = vr->avail_idx, buffer_id;
     uint16_t wrap_flags = vr->avail_flags;
+    VringDeviceSlot *slot;
     /* Acquire: pairs with the driver's release of the flags of a chain's first descriptor. */
     uint64_t meta = le64_load_acquire(&vr->desc[i].meta);
 
@@ -263,12 +276,12 @@ VRING_INLINE int vring_device_take_packed(VringDevice *vr, const MemoryMap *map,
         return vring_fail(&vr->error, "buffer id is not below the queue size", "2.8.6",
                           vr->avail_idx, buffer_id);
     }
-    if (G_UNLIKELY(vr->slots[buffer_id].n_descs)) {
+    slot = &vr->slots[buffer_id];
+    if (G_UNLIKELY(slot->n_descs)) {
         return vring_fail(&vr->error, "buffer id is in flight already", "2.8.6", vr->avail_idx,
                           buffer_id);
     }
-    vr->slots[buffer_id].seq = vr->taken++;
-    vr->slots[buffer_id].n_descs = (uint16_t)descs;
+    vring_device_note_taken(vr, slot, buffer_id, descs);
     vr->in_flight_descs += descs;
     vr->avail_idx = (uint16_t)i;
     vr->avail_flags = wrap_flags;
@@ -279,45 +292,24 @@ VRING_INLINE int vring_device_take_packed(VringDevice *vr, const MemoryMap *map,
 /*
  * Takes the next available buffer: its elements into seg[0..n), with guest addresses, and
  * its id.  Returns n; 0: none is available; -EPROTO: the driver broke the rules, vr->error
- * says how, and nothing was taken.  @max: room in seg, at least vr->num; an indirect table
- * may fill it.  @map: for indirect tables.
+ * says how, and nothing was taken.  @max: the elements that a buffer with an indirect table
+ * may have; seg has room for the larger of that and vr->num.  @map: for indirect tables.
  */
 VRING_INLINE int vring_device_take(VringDevice *vr, const bool packed, const MemoryMap *map,
                                     VringSegment *seg, unsigned int max, uint16_t *id)
 {
-    int n = packed ? vring_device_take_packed(vr, map, seg, max, id)
-                   : vring_device_take_split(vr, map, seg, max, id);
-
-    if (n > 0 && vr->in_order) {
-        vr->order[vr->slots[*id].seq & vr->order_mask] = (VringDeviceOrder){ .id = *id };
-    }
-    return n;
+    return packed ? vring_device_take_packed(vr, map, seg, max, id)
+                  : vring_device_take_split(vr, map, seg, max, id);
 }
 
 /* Undoes the last take, of buffer @id: the next take returns it again. */
-static inline void vring_device_untake(VringDevice *vr, const bool packed, uint16_t id)
-{
-    uint16_t descs = vr->slots[id].n_descs;
-
-    vr->slots[id].n_descs = 0;
-    vr->taken--;
-    if (!packed) {
-        vr->avail_idx--;
-        return;
-    }
-    vr->in_flight_descs -= descs;
-    if (vr->avail_idx < descs) {
-        vr->avail_idx += (uint16_t)vr->num;
-        vr->avail_flags ^= VRING_PACKED_F_AVAIL | VRING_PACKED_F_USED;
-    }
-    vr->avail_idx -= descs;
-}
+void vring_device_untake(VringDevice *vr, const bool packed, uint16_t id);
 
 VRING_INLINE void vring_device_write_used(VringDevice *vr, const bool packed, uint32_t id,
                                           uint32_t len)
 {
     VringDeviceSlot *slot = &vr->slots[id];
-    const uint16_t descs = slot->n_descs;
+    const uint32_t descs = slot->n_descs;
 
     slot->n_descs = 0;
     if (!packed) {
@@ -340,8 +332,8 @@ VRING_INLINE void vring_device_write_used(VringDevice *vr, const bool packed, ui
         le64_store(&vr->desc[vr->used_idx].meta, meta);
     }
     vr->in_flight_descs -= descs;
-    vr->put_descs += descs;
-    vr->used_idx += descs;
+    vr->put_descs += (uint16_t)descs;
+    vr->used_idx += (uint16_t)descs;
     if (vr->used_idx >= vr->num) {
         vr->used_idx -= (uint16_t)vr->num;
         vr->used_flags ^= VRING_PACKED_F_AVAIL | VRING_PACKED_F_USED;

@@ -44,10 +44,10 @@
 
 /* A buffer that the device has. */
 typedef struct VringDriverSlot {
-    uint64_t cookie;        /* the caller's */
+    uint32_t cookie;        /* the caller's */
     uint32_t writable;      /* bytes that the device may write */
-    uint16_t n_descs;       /* descriptors of the ring that it takes; 0: the device has it not */
-    uint16_t last;          /* split: the chain's last descriptor */
+    uint32_t n_descs;       /* descriptors of the ring that it takes; 0: the device has it not */
+    uint32_t last;          /* split: the chain's last descriptor */
 } VringDriverSlot;
 
 typedef struct VringDriver {
@@ -77,7 +77,7 @@ typedef struct VringDriver {
     /* Written by add and collect. */
     uint32_t num_free;          /* descriptors */
     uint16_t free_head;
-    uint32_t in_flight;         /* buffers */
+    uint32_t ids_taken;         /* packed: buffers in flight */
 
     /* Written by collect. */
     uint16_t free_tail;
@@ -102,6 +102,12 @@ int vring_driver_init(VringDriver *vr, const VringConfig *config, VringDesc *tab
                       uint64_t tables_addr);
 void vring_driver_cleanup(VringDriver *vr);
 
+/* Buffers added and not collected. */
+static inline uint32_t vring_driver_in_flight(const VringDriver *vr, const bool packed)
+{
+    return packed ? vr->ids_taken : (uint16_t)(vr->avail_idx - vr->used_idx);
+}
+
 static inline bool vring_driver_uses_table(const VringDriver *vr, unsigned int n)
 {
     return vr->indirect && n >= VRING_INDIRECT_MIN && n <= VRING_INDIRECT_MAX;
@@ -115,7 +121,7 @@ static inline unsigned int vring_driver_descs(const VringDriver *vr, unsigned in
 
 static inline bool vring_driver_has_room(const VringDriver *vr, unsigned int n)
 {
-    return vring_driver_descs(vr, n) <= vr->num_free;
+    return n <= vr->num_free || vring_driver_descs(vr, n) <= vr->num_free;
 }
 
 /*
@@ -123,14 +129,14 @@ static inline bool vring_driver_has_room(const VringDriver *vr, unsigned int n)
  * to its one descriptor; otherwise 0.
  */
 VRING_INLINE void vring_driver_add_split(VringDriver *vr, const VringSegment *seg, unsigned int n,
-                                         uint64_t cookie, uint32_t extra_flags, uint32_t writable)
+                                         uint32_t cookie, uint32_t extra_flags, uint32_t writable)
 {
     const uint32_t head = vr->free_head;
     VringDriverSlot *slot = &vr->slots[head];
     uint32_t i = head;
 
     vr->num_free -= n;
-    slot->n_descs = (uint16_t)n;
+    slot->n_descs = n;
     for (;; seg++) {
         const uint32_t next = vr->next[i];
         const uint32_t more = --n ? VRING_DESC_F_NEXT : 0;
@@ -147,14 +153,13 @@ VRING_INLINE void vring_driver_add_split(VringDriver *vr, const VringSegment *se
     }
     slot->cookie = cookie;
     slot->writable = writable;
-    slot->last = (uint16_t)i;
-    vr->in_flight++;
+    slot->last = i;
     le16_store(&vr->avail->ring[vr->avail_idx & vr->mask], (uint16_t)head);
     vr->avail_idx++;
 }
 
 VRING_INLINE void vring_driver_add_packed(VringDriver *vr, const VringSegment *seg, unsigned int n,
-                                          uint64_t cookie, uint32_t extra_flags, uint32_t writable)
+                                          uint32_t cookie, uint32_t extra_flags, uint32_t writable)
 {
     const uint32_t id = vr->free_head;
     const uint32_t num = vr->num;
@@ -164,7 +169,7 @@ VRING_INLINE void vring_driver_add_packed(VringDriver *vr, const VringSegment *s
     vr->free_head = vr->next[id];
     vr->num_free -= n;
     vr->added_descs += (uint16_t)n;
-    slot->n_descs = (uint16_t)n;
+    slot->n_descs = n;
     for (;; seg++) {
         const uint32_t more = --n ? VRING_DESC_F_NEXT : 0;
         const uint64_t meta = vring_packed_meta(seg->len, id,
@@ -192,20 +197,20 @@ VRING_INLINE void vring_driver_add_packed(VringDriver *vr, const VringSegment *s
     vr->avail_flags = (uint16_t)avail_flags;
     slot->cookie = cookie;
     slot->writable = writable;
-    slot->last = (uint16_t)id;
-    vr->in_flight++;
+    slot->last = id;
+    vr->ids_taken++;
 }
 
 /* As vring_driver_add(), by way of an indirect table. */
 void vring_driver_add_table(VringDriver *vr, bool packed, const VringSegment *seg, unsigned int n,
-                            uint64_t cookie);
+                            uint32_t cookie);
 
 /*
  * Adds a buffer of @n elements, with addresses as the device knows them; there must be
  * room.  @cookie comes back with it.  Its writable elements hold less than 2^32 bytes.
  */
 VRING_INLINE void vring_driver_add(VringDriver *vr, const bool packed, const VringSegment *seg,
-                                   unsigned int n, uint64_t cookie)
+                                   unsigned int n, uint32_t cookie)
 {
     if (vring_driver_uses_table(vr, n)) {
         vring_driver_add_table(vr, packed, seg, n, cookie);
@@ -295,7 +300,8 @@ VRING_INLINE int vring_driver_read_used(VringDriver *vr, const bool packed, uint
         if (vr->used_idx == vr->used_seen) {
             return 0;
         }
-        if (G_UNLIKELY((uint16_t)(vr->used_seen - vr->used_idx) > vr->in_flight)) {
+        if (G_UNLIKELY((uint16_t)(vr->used_seen - vr->used_idx) >
+                       vring_driver_in_flight(vr, false))) {
             uint16_t seen = vr->used_seen;
 
             vr->used_seen = vr->used_idx;
@@ -318,14 +324,14 @@ int vring_driver_read_in_order(VringDriver *vr, bool packed, VringUsedBuffer *us
 
 static inline bool vring_driver_list_is_empty(const VringDriver *vr, const bool packed)
 {
-    return packed ? vr->in_flight == vr->num : vr->num_free == 0;
+    return packed ? vr->ids_taken == vr->num : vr->num_free == 0;
 }
 
 /*
  * Collects the next used buffer: 1, with its cookie and the bytes that the device wrote;
  * 0: none; -EPROTO: the device broke the rules, vr->error says how.
  */
-VRING_INLINE int vring_driver_collect(VringDriver *vr, const bool packed, uint64_t *cookie,
+VRING_INLINE int vring_driver_collect(VringDriver *vr, const bool packed, uint32_t *cookie,
                                        uint32_t *len)
 {
     VringDriverSlot *slot;
@@ -367,10 +373,10 @@ VRING_INLINE int vring_driver_collect(VringDriver *vr, const bool packed, uint64
     } else {
         vr->next[vr->free_tail] = (uint16_t)id;
     }
-    vr->free_tail = slot->last;
+    vr->free_tail = (uint16_t)slot->last;
     vr->num_free += descs;
-    vr->in_flight--;
     if (packed) {
+        vr->ids_taken--;
         vr->used_idx += (uint16_t)descs;
         if (vr->used_idx >= vr->num) {
             vr->used_idx -= (uint16_t)vr->num;

@@ -1,0 +1,122 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""Every byte and the order of what goes through svqd, in every format pair and feature set.
+
+How it works: svq-bench is the guest's driver, svqd's own loopback device returns on each queue pair
+what is sent there; svq-bench makes every packet of its number and compares all of it when it comes
+back.  svqd is started once for each shadow side: its format, indirect descriptors and event index,
+which the guest's driver then has as well.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import tap
+from svqd import BUILD, Svqd
+from tap import check
+
+PAIRS = 2
+RUN_TIMEOUT_S = 60
+FORMATS = ('split', 'packed')
+DESCRIPTORS = (1, 2, 5)
+
+
+def on_off(value: bool) -> str:
+    """As options have it."""
+    return 'on' if value else 'off'
+
+
+@dataclass(frozen=True)
+class Shadow:
+    """What svqd is told of its device side."""
+    format: str
+    indirect: bool
+    event_idx: bool
+
+    def options(self, socket: Path) -> list[str]:
+        """svqd's command line."""
+        device = ['svq,id=net0,chardev=vm,backend=dev', f'packed={on_off(self.format == "packed")}',
+                  f'indirect_desc={on_off(self.indirect)}', f'event_idx={on_off(self.event_idx)}',
+                  'iothread-vq-mapping.0.iothread=io0', 'iothread-vq-mapping.1.iothread=io1']
+        return ['-object', 'iothread,id=io0', '-object', 'iothread,id=io1',
+                '-chardev', f'socket,id=vm,path={socket},server=on',
+                '-backend', f'loopback,id=dev,queue-pairs={PAIRS}', '-device', ','.join(device)]
+
+
+class Daemon:
+    """One svqd at a time: as long as the cases ask for the same shadow side it stays."""
+
+    def __init__(self, directory: Path):
+        self.directory = directory
+        self.socket = directory / 'vm.sock'
+        self.shadow: Shadow | None = None
+        self.svqd: Svqd | None = None
+
+    def start(self, shadow: Shadow) -> None:
+        """Run svqd with this shadow side."""
+        if self.svqd and self.shadow == shadow and self.svqd.process.poll() is None:
+            return
+        self.close()
+        self.shadow = shadow
+        self.svqd = Svqd(shadow.options(self.socket), self.directory / 'svqd.log')
+        self.svqd.wait_listening(self.socket)
+
+    def close(self) -> None:
+        """End svqd; it must do so in peace."""
+        if self.svqd:
+            svqd, self.svqd = self.svqd, None
+            status = svqd.close()
+            check(status == 0, f'svqd ended with status {status}:\n{svqd.log_tail()}')
+
+
+def transfer(daemon: Daemon, guest: str, shadow: Shadow, descriptors: int, buffers: int) -> str:
+    """One test case: `buffers` on each pair, there and back."""
+    daemon.start(shadow)
+    command = [BUILD / 'svq-bench', 'vhost-user', '--socket-path', daemon.socket, '--json',
+               '--queue-pairs', str(PAIRS), '--format', guest, '--descriptors', str(descriptors),
+               '--buffers', str(buffers), '--event-idx', on_off(shadow.event_idx)]
+    if shadow.indirect:
+        command.append('--indirect')
+    bench = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                           stderr=subprocess.PIPE, text=True, timeout=RUN_TIMEOUT_S, check=False)
+    words = f'{bench.stdout}{bench.stderr}'
+    assert daemon.svqd
+    check(bench.returncode == 0, f'status {bench.returncode}\n{words}\n{daemon.svqd.log_tail()}')
+    report = json.loads(bench.stdout)
+    check(report['errors'] == 0, words)
+    for pair in report['queues']:
+        check(pair['buffers'] == buffers, f'{pair["buffers"]} of {buffers} buffers\n{words}')
+    return f'{report["mpps"]:.2f} Mpps'
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or '').partition('\n')[0])
+    parser.add_argument('--buffers', type=int, default=50_000, help='of each pair [%(default)s]')
+    options = parser.parse_args()
+
+    with tempfile.TemporaryDirectory(prefix='svq-bench-matrix-') as name:
+        daemon = Daemon(Path(name))
+        cases: list[tap.Case] = []
+        for shadow in itertools.starmap(Shadow, itertools.product(FORMATS, (False, True),
+                                                                  (False, True))):
+            for guest, descriptors in itertools.product(FORMATS, DESCRIPTORS):
+                title = (f'{guest} > {shadow.format}, {descriptors} descriptors, indirect '
+                         f'{on_off(shadow.indirect)}, event index {on_off(shadow.event_idx)}')
+                cases.append((title, lambda guest=guest, shadow=shadow, descriptors=descriptors:
+                              transfer(daemon, guest, shadow, descriptors, options.buffers)))
+        try:
+            return tap.run(cases)
+        finally:
+            daemon.close()
+
+
+if __name__ == '__main__':
+    sys.exit(main())
