@@ -6,9 +6,10 @@
  * no lock and reads no clock; only every AIO_ROUNDS iterations it looks at descriptors, for
  * those of handlers that are not polled.  Otherwise it polls for a while, and then sleeps.
  *
- * Bottom halves wait in a stack that any thread pushes to; the owner takes all of it with
- * one exchange and runs it in reverse, so in the order of scheduling.  It never waits for
- * a thread that is about to push (liburcu's wfcqueue does, in steps of 10 ms).
+ * Bottom halves wait in liburcu's wait-free queue.  The owner moves all that is there into a
+ * batch and runs that, so what a bottom half schedules runs in the next iteration.  It takes
+ * only non-blocking steps: a thread that is preempted while it enqueues hides what comes
+ * behind it, and then the loop goes round rather than waits (liburcu would, in steps of 10 ms).
  */
 #include "aio-internal.h"
 
@@ -50,6 +51,8 @@ AioContext *aio_context_new(GError **errp)
     memset(ctx, 0, sizeof(*ctx));
     ctx->monitor = monitor;
     ctx->now_ns = monotonic_ns;
+    __cds_wfcq_init(&ctx->bhs_head, &ctx->bhs_tail);
+    __cds_wfcq_init(&ctx->batch_head, &ctx->batch_tail);
     CDS_INIT_LIST_HEAD(&ctx->handlers);
     CDS_INIT_LIST_HEAD(&ctx->poll_list);
     atomic_init(&ctx->owner, &self);
@@ -103,7 +106,7 @@ bool aio_is_owner(AioContext *ctx)
     return atomic_load_explicit(&ctx->owner, memory_order_relaxed) == &self;
 }
 
-/* After a store to bhs or notified: see AioContext. */
+/* After enqueuing to bhs or a store to notified: see AioContext. */
 static void aio_wake(AioContext *ctx)
 {
     /* The exchange lets one of many wakers write; the plain load spares a busy owner it. */
@@ -120,7 +123,6 @@ void aio_notify(AioContext *ctx)
 
 void aio_bh_init(AioBh *bh, void (*fn)(void *opaque), void *opaque)
 {
-    bh->next = NULL;
     atomic_init(&bh->scheduled, false);
     bh->fn = fn;
     bh->opaque = opaque;
@@ -130,48 +132,38 @@ void aio_bh_schedule(AioContext *ctx, AioBh *bh)
 {
     /*
      * Releases what the caller wrote, also if @bh is scheduled already; acquires the end of
-     * the owner's use of bh->next.  Pairs with the exchange in bottom_halves_run().
+     * the owner's use of bh->node.  Pairs with the exchange in bottom_halves_run().
      */
     if (atomic_exchange_explicit(&bh->scheduled, true, memory_order_acq_rel)) {
         return;
     }
-    bh->next = atomic_load_explicit(&ctx->bhs, memory_order_relaxed);
-    while (!atomic_compare_exchange_weak(&ctx->bhs, &bh->next, bh)) {
-        /* Another thread pushed first: bh->next is that one now. */
-    }
+    cds_wfcq_node_init(&bh->node);
+    cds_wfcq_enqueue(&ctx->bhs_head, &ctx->bhs_tail, &bh->node);
     aio_wake(ctx);
 }
 
-static AioBh *bottom_halves_reverse(AioBh *bh)
+static AioBh *batch_next(AioContext *ctx)
 {
-    AioBh *reversed = NULL;
+    struct cds_wfcq_node *node =
+        __cds_wfcq_dequeue_nonblocking(&ctx->batch_head, &ctx->batch_tail);
 
-    while (bh) {
-        AioBh *next = bh->next;
-
-        bh->next = reversed;
-        reversed = bh;
-        bh = next;
-    }
-    return reversed;
+    return node && node != CDS_WFCQ_WOULDBLOCK ? caa_container_of(node, AioBh, node) : NULL;
 }
 
 static bool bottom_halves_run(AioContext *ctx)
 {
-    AioBh *bh, *next;
+    bool any = false;
+    AioBh *bh;
 
-    if (!atomic_load_explicit(&ctx->bhs, memory_order_relaxed)) {
-        return false;
-    }
-    /* Acquires bh->next of all that aio_bh_schedule() pushed. */
-    bh = atomic_exchange_explicit(&ctx->bhs, NULL, memory_order_acquire);
-    for (bh = bottom_halves_reverse(bh); bh; bh = next) {
-        next = bh->next;
+    __cds_wfcq_splice_nonblocking(&ctx->batch_head, &ctx->batch_tail, &ctx->bhs_head,
+                                  &ctx->bhs_tail);
+    while ((bh = batch_next(ctx))) {
         /* Pairs with aio_bh_schedule(); from here on @bh may be scheduled again. */
         atomic_exchange_explicit(&bh->scheduled, false, memory_order_acq_rel);
         bh->fn(bh->opaque);
+        any = true;
     }
-    return true;
+    return any;
 }
 
 typedef struct RunIn {

@@ -291,6 +291,7 @@ static unsigned int descriptors_sleep(AioContext *ctx, void *tags[AIO_MONITOR_BA
 
     /* Stores asleep before it looks for work: see AioContext. */
     atomic_store(&ctx->asleep, true);
+    atomic_thread_fence(memory_order_seq_cst);
     if (!aio_work_is_pending(ctx)) {
         atomic_store_explicit(&ctx->sleeps, sleeps + 1, memory_order_relaxed);
         rcu_thread_park();

@@ -4,6 +4,7 @@
 #define UTIL_AIO_INTERNAL_H
 
 #include <urcu/list.h>
+#include <urcu/wfcqueue.h>
 
 #include "util/aio-context.h"
 #include "util/event-notifier.h"
@@ -29,6 +30,9 @@ struct AioHandler {
 struct AioContext {
     /* The owner's alone. */
     AioMonitor *monitor;
+    struct __cds_wfcq_head bhs_head;    /* of the queue with bhs_tail */
+    struct __cds_wfcq_head batch_head;  /* bottom halves of this iteration */
+    struct cds_wfcq_tail batch_tail;
     struct cds_list_head handlers;
     struct cds_list_head poll_list;     /* those worth polling */
     unsigned int n_unwatched;           /* handlers without descriptor */
@@ -48,11 +52,12 @@ struct AioContext {
     _Atomic uint64_t sleeps;
 
     /*
-     * How a sleeping owner is woken.  The owner stores asleep, then loads bhs and notified;
-     * who wants it stores bhs or notified, then loads asleep.  All six are seq_cst: in
-     * their one total order either the owner sees the work, or the other sees it asleep.
+     * How a sleeping owner is woken.  The owner stores asleep, then looks at bhs and
+     * notified; who wants it enqueues to bhs or stores notified, then loads asleep.  A full
+     * barrier stands between the two in either (seq_cst operations; liburcu's enqueue
+     * exchanges the tail): either the owner sees the work, or the other sees it asleep.
      */
-    _Alignas(AIO_CACHE_LINE) _Atomic(AioBh *) bhs;      /* the latest first */
+    _Alignas(AIO_CACHE_LINE) struct cds_wfcq_tail bhs_tail;
     atomic_bool notified;
     atomic_bool asleep;
 };
@@ -60,7 +65,8 @@ struct AioContext {
 /* A bottom half or a notification waits: do not sleep. */
 static inline bool aio_work_is_pending(AioContext *ctx)
 {
-    return atomic_load(&ctx->bhs) || atomic_load(&ctx->notified);
+    return !cds_wfcq_empty(&ctx->bhs_head, &ctx->bhs_tail) ||
+           !cds_wfcq_empty(&ctx->batch_head, &ctx->batch_tail) || atomic_load(&ctx->notified);
 }
 
 bool aio_is_owner(AioContext *ctx);

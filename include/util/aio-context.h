@@ -17,6 +17,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <urcu/wfcqueue.h>
 
 typedef struct AioContext AioContext;
 typedef struct AioHandler AioHandler;
@@ -56,7 +57,7 @@ typedef struct AioPollParams {
 
 /* A bottom half: embed it, initialise it once, schedule it as often as you like. */
 typedef struct AioBh {
-    struct AioBh *next;
+    struct cds_wfcq_node node;
     atomic_bool scheduled;              /* waits to be run */
     void (*fn)(void *opaque);
     void *opaque;

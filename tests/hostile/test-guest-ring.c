@@ -348,7 +348,7 @@ static void test_split_more_than_the_ring(void)
         assert_takes(&guest, 1, (uint16_t)i);
     }
     guest_split_avail(&guest.config, 4, 2);
-    assert_refuses(&guest, "available head is in flight already", "2.7.13.1", 0, 2);
+    assert_refuses(&guest, "available head is in flight already", "2.7.13.1", 4, 2);
     g_assert_cmpuint(in_flight(&guest), ==, 4);
     guest_cleanup(&guest);
 }

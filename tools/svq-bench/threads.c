@@ -13,10 +13,12 @@
 #include "modes.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 
 #include "allocations.h"
 #include "rig.h"
+#include "thread.h"
 #include "util/iothread.h"
 #include "waiter.h"
 
@@ -38,7 +40,7 @@ typedef struct Queue {
     pthread_t thread;
     uint64_t target;            /* buffers to add; UINT64_MAX: until told to stop */
     unsigned int burst;
-    Waiter waiter;
+    _Alignas(128) Waiter waiter;    /* no other queue's peer looks at its cache lines */
     uint64_t allocations;       /* the IOThread's, before the run */
     uint64_t ns;
 } Queue;
@@ -174,26 +176,6 @@ static bool start_iothread(Queue *queue, const BenchOptions *options, const char
     return queue->iothread != NULL;
 }
 
-static bool start_peer(Queue *queue, int cpu, GError **errp)
-{
-    pthread_attr_t attr;
-    cpu_set_t cpus;
-    int ret;
-
-    pthread_attr_init(&attr);
-    if (cpu >= 0) {
-        CPU_ZERO(&cpus);
-        CPU_SET(cpu, &cpus);
-        pthread_attr_setaffinity_np(&attr, sizeof(cpus), &cpus);
-    }
-    ret = pthread_create(&queue->thread, &attr, peer_main, queue);
-    pthread_attr_destroy(&attr);
-    if (ret) {
-        return bench_fail(errp, "no thread on CPU %d: %s", cpu, g_strerror(ret));
-    }
-    return true;
-}
-
 /* All but its peer's thread. */
 static bool queue_init(Queue *queue, const BenchOptions *options, unsigned int index, Run *run,
                        GError **errp)
@@ -214,10 +196,9 @@ static bool queue_init(Queue *queue, const BenchOptions *options, unsigned int i
     if (!queue->rig) {
         return false;
     }
-    /* To spin on the CPU that the work is to be done on only delays it. */
     queue->waiter = (Waiter){
         .policy = options->wait == BENCH_WAIT_ADAPTIVE && one_cpu ? BENCH_WAIT_SLEEP
-                                                                  : options->wait,
+                                                                  : waiter_policy(options),
         .notifiers = { &queue->rig->guest_call, &queue->rig->device_kick },
     };
     aio_run_in(ctx, read_allocations, &queue->allocations);
@@ -312,7 +293,8 @@ static bool start_queues(Run *run, Queue *queues, unsigned int n, const BenchOpt
     /* None of them looks at it before begin(). */
     for (run->running = 0; run->running < n; run->running++) {
         i = run->running;
-        if (!start_peer(&queues[i], options->cpus[i].peer, errp)) {
+        if (!bench_thread_start(&queues[i].thread, options->cpus[i].peer, peer_main, &queues[i],
+                                errp)) {
             return false;
         }
     }
@@ -323,7 +305,7 @@ static bool start_queues(Run *run, Queue *queues, unsigned int n, const BenchOpt
 static bool run_queues(const BenchOptions *options, unsigned int n, BenchQueue *results,
                        uint64_t *ns, GError **errp)
 {
-    g_autofree Queue *queues = g_new0(Queue, n);
+    Queue *queues = g_aligned_alloc0(n, sizeof(*queues), _Alignof(Queue));
     Run run = { .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER };
     const bool ok = start_queues(&run, queues, n, options, errp);
     const unsigned int started = run.running;
@@ -348,6 +330,7 @@ static bool run_queues(const BenchOptions *options, unsigned int n, BenchQueue *
         }
         queue_cleanup(&queues[i]);
     }
+    g_aligned_free(queues);
     return ok;
 }
 

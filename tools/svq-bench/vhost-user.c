@@ -18,6 +18,7 @@
 #include "hw/vhost/vhost-user-client.h"
 #include "hw/virtio/features.h"
 #include "net-pair.h"
+#include "thread.h"
 #include "waiter.h"
 
 #define PROGRESS_MS 200
@@ -38,7 +39,7 @@ typedef struct NetThread {
     Bench *bench;
     NetPair *pair;
     pthread_t thread;
-    Waiter waiter;
+    _Alignas(128) Waiter waiter;    /* no other pair's thread looks at its cache lines */
     uint64_t target;            /* packets to send */
     uint64_t ns;
     uint64_t allocations;
@@ -110,23 +111,6 @@ static void *thread_main(void *opaque)
     net_pair_finish(t->pair);
     g_idle_add(thread_finished, t->bench);
     return NULL;
-}
-
-static bool start_thread(NetThread *t, int cpu, GError **errp)
-{
-    pthread_attr_t attr;
-    cpu_set_t cpus;
-    int ret;
-
-    pthread_attr_init(&attr);
-    if (cpu >= 0) {
-        CPU_ZERO(&cpus);
-        CPU_SET(cpu, &cpus);
-        pthread_attr_setaffinity_np(&attr, sizeof(cpus), &cpus);
-    }
-    ret = pthread_create(&t->thread, &attr, thread_main, t);
-    pthread_attr_destroy(&attr);
-    return ret == 0 || bench_fail(errp, "no thread on CPU %d: %s", cpu, g_strerror(ret));
 }
 
 /* --- the device --- */
@@ -268,7 +252,8 @@ static bool start_threads(Bench *bench, GError **errp)
          bench->running++) {
         NetThread *t = &bench->threads[bench->running];
 
-        if (!start_thread(t, bench->options->cpus[bench->running].peer, errp)) {
+        if (!bench_thread_start(&t->thread, bench->options->cpus[bench->running].peer, thread_main, t,
+                                errp)) {
             return false;
         }
     }
@@ -322,7 +307,7 @@ static bool make_pairs(Bench *bench, GError **errp)
             return false;
         }
         t->waiter = (Waiter){
-            .policy = options->wait,
+            .policy = waiter_policy(options),
             .notifiers = { &t->pair->queue[0].call, &t->pair->queue[1].call },
         };
         net_pair_fill(t->pair);
@@ -381,7 +366,8 @@ static void clean_up(Bench *bench)
 
 bool bench_vhost_user_run(const BenchOptions *options, BenchReport *report, GError **errp)
 {
-    g_autofree NetThread *threads = g_new0(NetThread, (gsize)options->queues);
+    NetThread *threads = g_aligned_alloc0((gsize)options->queues, sizeof(*threads),
+                                          _Alignof(NetThread));
     g_autoptr(GError) stop_error = NULL;
     Bench bench = {
         .options = options,
@@ -400,5 +386,6 @@ bool bench_vhost_user_run(const BenchOptions *options, BenchReport *report, GErr
         fill_report(&bench, report);
     }
     clean_up(&bench);
+    g_aligned_free(threads);
     return ok;
 }

@@ -13,6 +13,15 @@
 #define SPIN_NS     50000
 #define PATIENCE_NS UINT64_C(5000000000)
 
+BenchWait waiter_policy(const BenchOptions *options)
+{
+    if (options->wait == BENCH_WAIT_ADAPTIVE &&
+        3 * (unsigned int)options->queues > g_get_num_processors()) {
+        return BENCH_WAIT_SLEEP;
+    }
+    return options->wait;
+}
+
 /* Whether the time since *start is over; at first it begins. */
 static bool elapsed(uint64_t *start, uint64_t ns)
 {

@@ -29,6 +29,13 @@ typedef struct Waiter {
     uint64_t syscalls;          /* so far */
 } Waiter;
 
+/*
+ * What @options mean here: to spin helps only if nobody needs the CPU for the work that is
+ * waited for, so adaptive is to sleep unless each queue's driver, shadow virtqueue and device can
+ * have one of their own.
+ */
+BenchWait waiter_policy(const BenchOptions *options);
+
 static inline void waiter_reset(Waiter *waiter)
 {
     waiter->idle_since_ns = 0;
