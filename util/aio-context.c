@@ -121,6 +121,18 @@ void aio_notify(AioContext *ctx)
     aio_wake(ctx);
 }
 
+/*
+ * liburcu is not built for ThreadSanitizer, which therefore does not see that its queue
+ * orders what comes before an enqueue before what comes after the dequeue: tell it just that.
+ */
+#ifdef RCU_TSAN
+void __tsan_acquire(void *addr);
+void __tsan_release(void *addr);
+#else
+#define __tsan_acquire(addr) ((void)0)
+#define __tsan_release(addr) ((void)0)
+#endif
+
 void aio_bh_init(AioBh *bh, void (*fn)(void *opaque), void *opaque)
 {
     atomic_init(&bh->scheduled, false);
@@ -138,6 +150,7 @@ void aio_bh_schedule(AioContext *ctx, AioBh *bh)
         return;
     }
     cds_wfcq_node_init(&bh->node);
+    __tsan_release(&bh->node);
     cds_wfcq_enqueue(&ctx->bhs_head, &ctx->bhs_tail, &bh->node);
     aio_wake(ctx);
 }
@@ -147,7 +160,11 @@ static AioBh *batch_next(AioContext *ctx)
     struct cds_wfcq_node *node =
         __cds_wfcq_dequeue_nonblocking(&ctx->batch_head, &ctx->batch_tail);
 
-    return node && node != CDS_WFCQ_WOULDBLOCK ? caa_container_of(node, AioBh, node) : NULL;
+    if (!node || node == CDS_WFCQ_WOULDBLOCK) {
+        return NULL;
+    }
+    __tsan_acquire(node);
+    return caa_container_of(node, AioBh, node);
 }
 
 static bool bottom_halves_run(AioContext *ctx)

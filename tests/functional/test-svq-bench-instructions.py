@@ -3,10 +3,10 @@
 """What a buffer costs the engine: instructions, allocations, system calls.
 
 How it works: callgrind counts the instructions of the two calls in which SVQ forwards and returns a
-burst, and nothing else, because svq-bench tells it when to.  All checks, the mirror, the counters and
-EVENT_IDX are in place, both peers ask to be notified once a burst, and addresses are random in
-eight memory ranges.  The limits are those that the project set itself; a count does not depend on what
-else the machine does.
+burst, and nothing else, because svq-bench tells it when to.  All checks, the mirror, the counters
+and EVENT_IDX are in place, both peers ask to be notified once a burst, and addresses are random in
+eight memory ranges.  The limits are those that the project set itself; a count does not depend on
+what else the machine does.
 """
 
 from __future__ import annotations

@@ -57,29 +57,35 @@ class Daemon:
     def __init__(self, directory: Path):
         self.directory = directory
         self.socket = directory / 'vm.sock'
-        self.shadow: Shadow | None = None
         self.svqd: Svqd | None = None
 
-    def start(self, shadow: Shadow) -> None:
-        """Run svqd with this shadow side."""
-        if self.svqd and self.shadow == shadow and self.svqd.process.poll() is None:
-            return
-        self.close()
-        self.shadow = shadow
-        self.svqd = Svqd(shadow.options(self.socket), self.directory / 'svqd.log')
-        self.svqd.wait_listening(self.socket)
+    def start(self, shadow: Shadow) -> Svqd:
+        """svqd with this shadow side; one that died is replaced."""
+        if self.svqd is None or self.svqd.process.poll() is not None:
+            self.svqd = Svqd(shadow.options(self.socket), self.directory / 'svqd.log')
+            self.svqd.wait_listening(self.socket)
+        return self.svqd
 
-    def close(self) -> None:
-        """End svqd; it must do so in peace."""
-        if self.svqd:
-            svqd, self.svqd = self.svqd, None
-            status = svqd.close()
-            check(status == 0, f'svqd ended with status {status}:\n{svqd.log_tail()}')
+    def stop(self) -> str:
+        """The last test case of a shadow side: svqd lived through all and ends in peace."""
+        svqd, self.svqd = self.svqd, None
+        check(svqd is not None, 'svqd was never started')
+        assert svqd
+        check(svqd.process.poll() is None, f'svqd had ended already:\n{svqd.log_tail()}')
+        status = svqd.close()
+        check(status == 0, f'svqd ended with status {status}:\n{svqd.log_tail()}')
+        return ''
+
+    def kill(self) -> None:
+        """End svqd if a case left it behind."""
+        if self.svqd and self.svqd.process.poll() is None:
+            self.svqd.process.kill()
+            self.svqd.process.wait()
 
 
 def transfer(daemon: Daemon, guest: str, shadow: Shadow, descriptors: int, buffers: int) -> str:
     """One test case: `buffers` on each pair, there and back."""
-    daemon.start(shadow)
+    svqd = daemon.start(shadow)
     command = [BUILD / 'svq-bench', 'vhost-user', '--socket-path', daemon.socket, '--json',
                '--queue-pairs', str(PAIRS), '--format', guest, '--descriptors', str(descriptors),
                '--buffers', str(buffers), '--event-idx', on_off(shadow.event_idx)]
@@ -88,8 +94,7 @@ def transfer(daemon: Daemon, guest: str, shadow: Shadow, descriptors: int, buffe
     bench = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                            stderr=subprocess.PIPE, text=True, timeout=RUN_TIMEOUT_S, check=False)
     words = f'{bench.stdout}{bench.stderr}'
-    assert daemon.svqd
-    check(bench.returncode == 0, f'status {bench.returncode}\n{words}\n{daemon.svqd.log_tail()}')
+    check(bench.returncode == 0, f'status {bench.returncode}\n{words}\n{svqd.log_tail()}')
     report = json.loads(bench.stdout)
     check(report['errors'] == 0, words)
     for pair in report['queues']:
@@ -112,10 +117,12 @@ def main() -> int:
                          f'{on_off(shadow.indirect)}, event index {on_off(shadow.event_idx)}')
                 cases.append((title, lambda guest=guest, shadow=shadow, descriptors=descriptors:
                               transfer(daemon, guest, shadow, descriptors, options.buffers)))
+            cases.append((f'svqd ends: {shadow.format}, indirect {on_off(shadow.indirect)}, '
+                          f'event index {on_off(shadow.event_idx)}', daemon.stop))
         try:
             return tap.run(cases)
         finally:
-            daemon.close()
+            daemon.kill()
 
 
 if __name__ == '__main__':

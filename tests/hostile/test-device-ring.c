@@ -68,7 +68,7 @@ static void assert_refuses(Ring *ring, const char *what, const char *section, ui
 {
     const uint32_t in_flight = vring_driver_in_flight(&ring->driver, ring->driver.packed), num_free = ring->driver.num_free;
     const VringError *error = &ring->driver.error;
-    uint32_t cookie;
+    uint32_t cookie = 0;
     uint32_t len;
 
     g_assert_cmpint(collect(ring, &cookie, &len), ==, -EPROTO);
@@ -214,7 +214,7 @@ static void test_split_index_jumps(void)
 /* Flags of another lap are not used, however often one looks. */
 static void test_packed_wrap_bit_lies(void)
 {
-    uint32_t cookie;
+    uint32_t cookie = 0;
     uint32_t len;
     Ring ring;
 

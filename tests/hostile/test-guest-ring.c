@@ -78,7 +78,7 @@ static void assert_refuses(Guest *guest, const char *what, const char *section, 
     uint32_t before = in_flight(guest);
     uint32_t in_flight_descs = guest->device.in_flight_descs;
     VringBase base = vring_device_base(&guest->device);
-    uint16_t id;
+    uint16_t id = 0;
 
     g_assert_cmpint(guest_take(guest, &id), ==, -EPROTO);
     assert_error(&guest->device.error, what, section, index, value);
@@ -407,7 +407,7 @@ static void test_fault_in_each_place(const void *packed)
 
     for (bad = 0; bad < 4; bad++) {
         Guest guest;
-        uint16_t id;
+        uint16_t id = 0;
 
         guest_init(&guest, 4, packed != NULL);
         for (i = 0; i < 4; i++) {
@@ -575,7 +575,7 @@ static void test_racer(const void *packed)
     }
     thread = g_thread_new("racer", racer_thread, &racer);
     for (n = 0; n < takes || !taken; n++) {
-        uint16_t id;
+        uint16_t id = 0;
         int ret = guest_take(&guest, &id);
 
         if (ret > 0) {
@@ -621,7 +621,7 @@ static void test_index_racer(void)
     }
     thread = g_thread_new("racer", index_racer_thread, &racer);
     for (n = 0; n < takes; n++) {
-        uint16_t id;
+        uint16_t id = 0;
         int ret = guest_take(&guest, &id);
 
         g_assert_true(ret == 1 || ret == 0 || ret == -EPROTO);

@@ -488,7 +488,7 @@ static void test_device_id(const void *packed)
 static void test_device_lies_at_stop(const void *packed)
 {
     World world;
-    uint16_t id;
+    uint16_t id = 0;
     VringBase base;
 
     world_init(&world, packed);

@@ -4,8 +4,8 @@
  *
  * How it works.  A child builds a rig and moves bursts; this process traces it with ptrace()
  * and counts every system call that it makes between two marks, which are calls of
- * getppid().  Allocations are counted by the child itself, in place of malloc().  The rig's own driver
- * and device neither allocate nor call the kernel, so all that is seen is SVQ's.
+ * getppid().  Allocations are counted by the child itself, in place of malloc().  The rig's
+ * own driver and device neither allocate nor call the kernel, so all that is seen is SVQ's.
  */
 #include <errno.h>
 #include <signal.h>

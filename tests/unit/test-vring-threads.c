@@ -119,7 +119,7 @@ static bool driver_add_burst(World *world, DriverState *state)
 static bool driver_collect_all(World *world, DriverState *state)
 {
     uint64_t before = state->collected;
-    uint32_t place, len;
+    uint32_t place = 0, len = 0;
 
     while (vring_driver_collect(&world->driver, world->config.packed, &place, &len) == 1) {
         g_assert_cmpuint(len, ==, 8);

@@ -75,7 +75,7 @@ static uint16_t take(Pair *pair, unsigned int n)
 static void assert_nothing_available(Pair *pair)
 {
     VringSegment seg[32];
-    uint16_t id;
+    uint16_t id = 0;
 
     g_assert_cmpint(vring_device_take(&pair->device, pair->config.packed, pair->memory, seg, 32,
                                       &id), ==, 0);
@@ -100,7 +100,7 @@ static void assert_collects(Pair *pair, uint32_t cookie, uint32_t len)
 
 static void assert_nothing_used(Pair *pair)
 {
-    uint32_t cookie;
+    uint32_t cookie = 0;
     uint32_t len;
 
     g_assert_cmpint(vring_driver_collect(&pair->driver, pair->config.packed, &cookie, &len), ==,
@@ -199,7 +199,7 @@ static void test_split_index_wraps_at_16_bits(void)
 
 static void test_untake_offers_again(const void *packed)
 {
-    uint16_t id;
+    uint16_t id = 0;
     Pair pair;
 
     /* On packed the chain lies across the end of the ring. */
@@ -300,7 +300,7 @@ static void test_split_table_ends_a_chain(void)
     VringDesc *table = memory_map_host(memory, 0x1800, 0x100);
     VringSegment seg[8];
     VringDevice device;
-    uint16_t id;
+    uint16_t id = 0;
 
     guest_ring_alloc(&config);
     g_assert_cmpint(vring_device_init(&device, &config), ==, 0);
@@ -335,7 +335,7 @@ static void test_table_straddles_regions(const void *packed_arg)
     VringDesc *after = memory_map_host(memory, 0x2000, 16);
     VringSegment seg[8];
     VringDevice device;
-    uint16_t id;
+    uint16_t id = 0;
 
     guest_ring_alloc(&config);
     g_assert_cmpint(vring_device_init(&device, &config), ==, 0);

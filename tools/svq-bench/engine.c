@@ -3,9 +3,9 @@
  * Mode engine: driver, shadow virtqueue and device stepped in one thread.
  *
  * How it works.  Only SVQ's own two calls are measured, all else is the rig's: time, by a
- * clock read before and after each (the cost of reading it twice, measured beforehand, is taken off);
- * allocations, by the thread's counter; system calls, by SVQ's counters of kicks and calls
- * sent; instructions, by callgrind, which is told to collect around them:
+ * clock read before and after each (what reading it twice takes, measured beforehand, is
+ * taken off); allocations, by the thread's counter; system calls, by SVQ's counters of kicks
+ * and calls sent; instructions, by callgrind, which is told to collect around them:
  *
  *   valgrind --tool=callgrind --collect-atstart=no svq-bench engine ...
  *

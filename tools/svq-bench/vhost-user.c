@@ -248,12 +248,13 @@ static gboolean time_is_over(void *opaque)
 
 static bool start_threads(Bench *bench, GError **errp)
 {
-    for (bench->running = 0; bench->running < (unsigned int)bench->options->queues;
-         bench->running++) {
-        NetThread *t = &bench->threads[bench->running];
+    const unsigned int n = (unsigned int)bench->options->queues;
 
-        if (!bench_thread_start(&t->thread, bench->options->cpus[bench->running].peer, thread_main, t,
-                                errp)) {
+    for (bench->running = 0; bench->running < n; bench->running++) {
+        NetThread *t = &bench->threads[bench->running];
+        int cpu = bench->options->cpus[bench->running].peer;
+
+        if (!bench_thread_start(&t->thread, cpu, thread_main, t, errp)) {
             return false;
         }
     }
