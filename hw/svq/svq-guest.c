@@ -196,9 +196,10 @@ static int guest_set_vring_num(void *opaque, unsigned int index, uint32_t num, G
     if (num == queue->num) {
         return 0;
     }
-    if (num == 0 || num > VRING_MAX_SIZE) {
+    /* 0: not to be used.  DPDK's virtio-user says so of a pair that it may not have. */
+    if (num > VRING_MAX_SIZE) {
         g_set_error(errp, G_FILE_ERROR, G_FILE_ERROR_INVAL,
-                    "%s queue %u: size is %" PRIu32 ", must be 1 to %d", dev->id, index, num,
+                    "%s queue %u: size is %" PRIu32 ", must be at most %d", dev->id, index, num,
                     VRING_MAX_SIZE);
         return -EINVAL;
     }
