@@ -32,6 +32,9 @@ static void print_queue(FILE *out, const SvqDevice *dev, unsigned int index)
         return;
     }
     c = &stats.counters;
+    if (stats.state == SVQ_QUEUE_STOPPED && !c->buffers) {
+        return;     /* a device may have hundreds that no guest uses */
+    }
     fprintf(out, "%-12s %5u %-8s %-12s %6s>%-6s %14" PRIu64 " %14" PRIu64 " %16" PRIu64
             " %12" PRIu64 " %10" PRIu64 " %10" PRIu64 " %10" PRIu64 " %10" PRIu64 " %12" PRIu64
             " %12" PRIu64 " %10" PRIu64 " %8" PRIu64 "\n",

@@ -21,6 +21,9 @@
  */
 #define SVQ_MAX_TABLE 1024
 
+/* Elements of a buffer that may straddle memory regions, or a guest could keep us busy. */
+#define SVQ_MAX_STRADDLES 64
+
 /* Written by the owner with relaxed stores, read by anybody: as ShadowVirtqueueCounters. */
 typedef struct SvqCounters {
     _Atomic uint64_t buffers, returned, bytes, bursts;

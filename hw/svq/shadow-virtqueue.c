@@ -335,7 +335,7 @@ int shadow_virtqueue_start(ShadowVirtqueue *svq, const ShadowVirtqueueConfig *co
     svq->give_back = forward->give_back;
     svq->ctx = config->ctx;
     svq->map = config->map;
-    svq->max_segments = 2 * MAX(config->guest.num, SVQ_MAX_TABLE);
+    svq->max_segments = MAX(config->guest.num, SVQ_MAX_TABLE) + SVQ_MAX_STRADDLES;
     svq->segments = g_new(VringSegment, svq->max_segments);
     svq->guest_kick.fd = config->guest_kick_fd;
     svq->guest_call.fd = config->guest_call_fd;
@@ -368,7 +368,7 @@ void shadow_virtqueue_detach(ShadowVirtqueue *svq)
     SvqCommand command = { .svq = svq };
 
     if (!svq->ctx) {
-        atomic_store(&svq->state, SVQ_QUEUE_STOPPED);
+        detach_in_owner(&command);
         return;
     }
     aio_run_in(svq->ctx, detach_in_owner, &command);
@@ -395,8 +395,11 @@ void shadow_virtqueue_resume(ShadowVirtqueue *svq, const VringAreas *guest)
 
 void shadow_virtqueue_stop(ShadowVirtqueue *svq, VringBase *base)
 {
-    /* Bounded: each round gives back a buffer in flight, and none is added. */
-    while (atomic_load(&svq->state) != SVQ_QUEUE_BROKEN && svq->give_back(svq)) {
+    /*
+     * Also if the guest broke the queue, but not if the device did.  Bounded: each round
+     * gives back a buffer in flight, and none is added.
+     */
+    while (!svq->shadow.error.what && svq->give_back(svq)) {
     }
     vring_device_settle(&svq->guest);
     svq_publish_to_guest(svq, svq->guest.packed);

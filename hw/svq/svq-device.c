@@ -203,11 +203,12 @@ unsigned int svq_device_get_queue_count(const SvqDevice *dev)
 
 bool svq_device_get_queue_stats(const SvqDevice *dev, unsigned int index, SvqQueueStats *stats)
 {
-    const SvqQueue *queue = &dev->queues[index];
+    const SvqQueue *queue;
 
     if (index >= dev->n_queues) {
         return false;
     }
+    queue = &dev->queues[index];
     *stats = (SvqQueueStats){
         .state = queue->refused ? SVQ_QUEUE_BROKEN : shadow_virtqueue_get_state(queue->svq),
         .iothread = iothread_get_id(queue->iothread),

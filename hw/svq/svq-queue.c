@@ -158,6 +158,7 @@ static bool choose_shadow_features(SvqDevice *dev, GError **errp)
         (wish->event_idx == ON_OFF_AUTO_ON ? VIRTIO_F_BIT(VIRTIO_F_EVENT_IDX) : 0) |
         (wish->indirect_desc == ON_OFF_AUTO_ON ? VIRTIO_F_BIT(VIRTIO_F_INDIRECT_DESC) : 0) |
         (wish->in_order == ON_OFF_AUTO_ON ? VIRTIO_F_BIT(VIRTIO_F_IN_ORDER) : 0);
+    uint64_t features;
 
     if (must & ~possible) {
         g_autofree char *names = virtio_features_to_string(must & ~possible);
@@ -167,11 +168,19 @@ static bool choose_shadow_features(SvqDevice *dev, GError **errp)
                     dev->id, names);
         return false;
     }
-    dev->shadow_features = (dev->guest_features & device_bits) |
-                           choose(wish->packed, VIRTIO_F_RING_PACKED, possible) |
-                           choose(wish->event_idx, VIRTIO_F_EVENT_IDX, possible) |
-                           choose(wish->indirect_desc, VIRTIO_F_INDIRECT_DESC, possible) |
-                           choose(wish->in_order, VIRTIO_F_IN_ORDER, possible);
+    features = (dev->guest_features & device_bits) |
+               choose(wish->packed, VIRTIO_F_RING_PACKED, possible) |
+               choose(wish->event_idx, VIRTIO_F_EVENT_IDX, possible) |
+               choose(wish->indirect_desc, VIRTIO_F_INDIRECT_DESC, possible) |
+               choose(wish->in_order, VIRTIO_F_IN_ORDER, possible);
+    /*
+     * Not unasked in packed rings: DPDK's vhost (seen: 22.11) writes short packets into the
+     * table itself where it finds one in a packed receive queue.
+     */
+    if (wish->indirect_desc == ON_OFF_AUTO_AUTO && svq_has_feature(features, VIRTIO_F_RING_PACKED)) {
+        features &= ~VIRTIO_F_BIT(VIRTIO_F_INDIRECT_DESC);
+    }
+    dev->shadow_features = features;
     return true;
 }
 

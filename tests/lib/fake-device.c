@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* A device side made of paper.  See fake-device.h. */
+#include "lib/fake-device.h"
+
+#include <errno.h>
+#include <glib.h>
+#include <poll.h>
+#include <string.h>
+
+#include "hw/virtio/features.h"
+#include "util/event-notifier.h"
+
+#define WAIT_MS 10000
+
+/* Writes the call down.  0, or the failure that the test wants. */
+static int note(VhostDevice *dev, GError **errp, const char *format, ...) G_GNUC_PRINTF(3, 4);
+
+static int note(VhostDevice *dev, GError **errp, const char *format, ...)
+{
+    FakeDevice *fake = (FakeDevice *)dev;
+    g_autofree char *call = NULL;
+    va_list args;
+
+    va_start(args, format);
+    call = g_strdup_vprintf(format, args);
+    va_end(args);
+    g_string_append_printf(fake->calls, "%s%s", fake->calls->len ? " " : "", call);
+    if (!fake->fails || strcmp(call, fake->fails) != 0) {
+        return 0;
+    }
+    if (fake->fail_with == ENOTCONN) {
+        dev->connected = false;
+    }
+    g_set_error(errp, G_FILE_ERROR, G_FILE_ERROR_FAILED, "%s fails, as the test wants", call);
+    return -fake->fail_with;
+}
+
+static int fake_set_features(VhostDevice *dev, uint64_t features, GError **errp)
+{
+    ((FakeDevice *)dev)->features = features;
+    return note(dev, errp, "features");
+}
+
+static int fake_set_memory(VhostDevice *dev, const MemoryMap *map, GError **errp)
+{
+    ((FakeDevice *)dev)->map = map;
+    return note(dev, errp, "memory");
+}
+
+static int fake_set_status(VhostDevice *dev, uint8_t status, GError **errp)
+{
+    ((FakeDevice *)dev)->status = status;
+    return note(dev, errp, "status:%x", status);
+}
+
+static int fake_ring_start(VhostDevice *dev, unsigned int index, const VhostRing *ring,
+                           GError **errp)
+{
+    FakeDevice *fake = (FakeDevice *)dev;
+    const VringConfig config = {
+        .num = ring->num,
+        .packed = fake->features & VIRTIO_F_BIT(VIRTIO_F_RING_PACKED),
+        .event_idx = fake->features & VIRTIO_F_BIT(VIRTIO_F_EVENT_IDX),
+        .areas = ring->areas,
+        .base = ring->base,
+    };
+    int ret = note(dev, errp, "start:%u", index);
+
+    g_assert_false(fake->rings[index].started);
+    if (ret == 0) {
+        fake->rings[index].started = true;
+        fake->rings[index].ring = *ring;
+        g_assert_cmpint(vring_device_init(&fake->rings[index].vr, &config), ==, 0);
+    }
+    return ret;
+}
+
+static int fake_ring_enable(VhostDevice *dev, unsigned int index, bool enable, GError **errp)
+{
+    FakeDevice *fake = (FakeDevice *)dev;
+
+    g_assert_true(fake->rings[index].started);
+    fake->rings[index].enabled = enable;
+    return note(dev, errp, "enable:%u:%d", index, enable);
+}
+
+static void stop_ring(FakeDevice *fake, unsigned int index)
+{
+    if (fake->rings[index].started) {
+        vring_device_cleanup(&fake->rings[index].vr);
+    }
+    fake->rings[index].started = fake->rings[index].enabled = false;
+}
+
+static int fake_ring_stop(VhostDevice *dev, unsigned int index, GError **errp)
+{
+    FakeDevice *fake = (FakeDevice *)dev;
+
+    g_assert_true(fake->rings[index].started);
+    if (fake->stopping) {
+        fake->stopping(fake, index, fake->opaque);
+    }
+    stop_ring(fake, index);
+    return note(dev, errp, "stop:%u", index);
+}
+
+static int fake_get_config(VhostDevice *dev, void *data, uint32_t offset, uint32_t size,
+                           GError **errp)
+{
+    return -ENOTSUP;
+}
+
+static int fake_set_config(VhostDevice *dev, const void *data, uint32_t offset, uint32_t size,
+                           GError **errp)
+{
+    return -ENOTSUP;
+}
+
+static int fake_reset(VhostDevice *dev, GError **errp)
+{
+    FakeDevice *fake = (FakeDevice *)dev;
+    unsigned int i;
+
+    for (i = 0; i < FAKE_RINGS; i++) {
+        stop_ring(fake, i);
+    }
+    fake->status = 0;
+    fake->map = NULL;
+    return note(dev, errp, "reset");
+}
+
+static const VhostDeviceOps fake_ops = {
+    .type = "fake",
+    .set_features = fake_set_features,
+    .set_memory = fake_set_memory,
+    .set_status = fake_set_status,
+    .ring_start = fake_ring_start,
+    .ring_enable = fake_ring_enable,
+    .ring_stop = fake_ring_stop,
+    .get_config = fake_get_config,
+    .set_config = fake_set_config,
+    .reset = fake_reset,
+};
+
+void fake_device_init(FakeDevice *fake, uint64_t features, unsigned int queue_count)
+{
+    *fake = (FakeDevice){
+        .dev = {
+            .ops = &fake_ops,
+            .id = (char *)"fake",
+            .connected = true,
+            .features = features,
+            .queue_count = queue_count,
+            .max_regions = MEMORY_MAP_MAX_REGIONS,
+        },
+        .calls = g_string_new(NULL),
+    };
+}
+
+void fake_device_cleanup(FakeDevice *fake)
+{
+    unsigned int i;
+
+    for (i = 0; i < FAKE_RINGS; i++) {
+        stop_ring(fake, i);
+    }
+    g_string_free(fake->calls, TRUE);
+}
+
+char *fake_device_take_calls(FakeDevice *fake)
+{
+    char *calls = g_string_free(fake->calls, FALSE);
+
+    fake->calls = g_string_new(NULL);
+    return calls;
+}
+
+void fake_device_go(FakeDevice *fake)
+{
+    unsigned int i;
+
+    fake->dev.connected = false;
+    fake->dev.notify->gone(fake->dev.notify_opaque);
+    for (i = 0; i < FAKE_RINGS; i++) {
+        stop_ring(fake, i);
+    }
+}
+
+void fake_device_come(FakeDevice *fake)
+{
+    fake->dev.connected = true;
+    fake->fails = NULL;
+    fake->dev.notify->ready(fake->dev.notify_opaque);
+}
+
+uint16_t fake_device_take(FakeDevice *fake, unsigned int index, VringSegment *seg)
+{
+    struct FakeRing *ring = &fake->rings[index];
+    EventNotifier kick = { ring->ring.kick_fd };
+    uint16_t id = 0;
+    int n = vring_device_take(&ring->vr, ring->vr.packed, fake->map, seg, 1, &id);
+
+    while (n == 0) {
+        struct pollfd pfd = { .fd = kick.fd, .events = POLLIN };
+
+        if (!vring_device_enable_kick(&ring->vr, ring->vr.packed)) {
+            g_assert_cmpint(poll(&pfd, 1, WAIT_MS), ==, 1);
+            event_notifier_test_and_clear(&kick);
+        }
+        n = vring_device_take(&ring->vr, ring->vr.packed, fake->map, seg, 1, &id);
+    }
+    g_assert_cmpint(n, ==, 1);
+    return id;
+}
+
+void fake_device_put(FakeDevice *fake, unsigned int index, uint32_t id, uint32_t len)
+{
+    struct FakeRing *ring = &fake->rings[index];
+    EventNotifier call = { ring->ring.call_fd };
+
+    vring_device_put(&ring->vr, ring->vr.packed, id, len);
+    vring_device_publish(&ring->vr, ring->vr.packed);
+    if (vring_device_needs_call(&ring->vr, ring->vr.packed)) {
+        event_notifier_set(&call);
+    }
+}

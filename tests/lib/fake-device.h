@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A device side made of paper: a VhostDevice that writes down what it is asked, fails when
+ * told to, and has its rings worked by the test, by hand.
+ */
+#ifndef TESTS_LIB_FAKE_DEVICE_H
+#define TESTS_LIB_FAKE_DEVICE_H
+
+#include "hw/vhost/vhost-device.h"
+#include "hw/virtio/vring-device.h"
+
+#define FAKE_RINGS 4
+
+typedef struct FakeDevice FakeDevice;
+
+struct FakeDevice {
+    VhostDevice dev;
+    GString *calls;             /* "features memory status:b start:0 ..." since it was cleared */
+    uint64_t features;          /* negotiated */
+    uint8_t status;
+    const MemoryMap *map;
+    const char *fails;          /* the call that fails, in the words of @calls; NULL: none */
+    int fail_with;              /* errno; ENOTCONN: and it is not connected any more */
+    /* While ring @index is being stopped, before the device lets go of it. */
+    void (*stopping)(FakeDevice *fake, unsigned int index, void *opaque);
+    void *opaque;
+    struct FakeRing {
+        bool started, enabled;
+        VhostRing ring;
+        VringDevice vr;
+    } rings[FAKE_RINGS];
+};
+
+/* Connected; of so many virtqueues, at most FAKE_RINGS. */
+void fake_device_init(FakeDevice *fake, uint64_t features, unsigned int queue_count);
+void fake_device_cleanup(FakeDevice *fake);
+
+/* The calls since last asked; free it. */
+char *fake_device_take_calls(FakeDevice *fake);
+
+/* The device side goes, or comes back, as a vhost-user peer does. */
+void fake_device_go(FakeDevice *fake);
+void fake_device_come(FakeDevice *fake);
+
+/* Takes a buffer of ring @index, sleeping on the kick until there is one. */
+uint16_t fake_device_take(FakeDevice *fake, unsigned int index, VringSegment *seg);
+
+/* Puts it back, publishes, calls. */
+void fake_device_put(FakeDevice *fake, unsigned int index, uint32_t id, uint32_t len);
+
+#endif
