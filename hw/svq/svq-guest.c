@@ -49,6 +49,26 @@ static bool any_enabled(const SvqDevice *dev)
     return false;
 }
 
+/* Stops everything; only with a new kick descriptor a queue starts again. */
+static void stop_until_kicked(SvqDevice *dev)
+{
+    unsigned int i;
+
+    svq_device_stop(dev);
+    for (i = 0; i < dev->n_queues; i++) {
+        dev->queues[i].kick_set = false;
+    }
+}
+
+static void update_queues(SvqDevice *dev)
+{
+    unsigned int i;
+
+    for (i = 0; i < dev->n_queues; i++) {
+        svq_queue_update(&dev->queues[i]);
+    }
+}
+
 static void forget_queue(SvqQueue *queue)
 {
     queue->num = 0;
@@ -113,7 +133,7 @@ static int guest_set_features(void *opaque, uint64_t features, GError **errp)
             return refuse_features(dev, "changes features of enabled queues",
                                    features ^ dev->guest_features, errp);
         }
-        svq_device_stop(dev);
+        stop_until_kicked(dev);
     }
     if (!dev->features_set || features != dev->guest_features) {
         g_autofree char *has = virtio_features_to_string(features);
@@ -125,6 +145,7 @@ static int guest_set_features(void *opaque, uint64_t features, GError **errp)
     }
     dev->features_set = true;
     dev->guest_features = features;
+    update_queues(dev);
     return 0;
 }
 
@@ -162,10 +183,15 @@ static int guest_set_memory(void *opaque, MemoryRegion *const *regions, unsigned
         return -EINVAL;
     }
     ret = svq_device_set_map(dev, map, errp);
-    for (i = 0; i < dev->n_queues && ret == 0; i++) {
-        svq_queue_update(&dev->queues[i]);
+    if (ret < 0) {
+        return ret;
     }
-    return ret;
+    /* A VMM that changes a region takes it away and adds it again, with the rings in it. */
+    for (i = 0; i < dev->n_queues; i++) {
+        dev->queues[i].refused = false;
+    }
+    update_queues(dev);
+    return 0;
 }
 
 /*
@@ -327,17 +353,15 @@ static uint8_t guest_get_status(void *opaque)
 static int guest_set_status(void *opaque, uint8_t status, GError **errp)
 {
     SvqDevice *dev = opaque;
-    unsigned int i;
 
-    dev->status = status;
     if (status != 0) {
+        /* Only a reset takes NEEDS_RESET away (2.1.2). */
+        dev->status = status | (dev->status & VIRTIO_STATUS_NEEDS_RESET);
         return svq_device_driver_ok(dev, errp);
     }
     /* Reset (2.4).  What GET_VRING_BASE will ask for is kept: QEMU asks after this. */
-    svq_device_stop(dev);
-    for (i = 0; i < dev->n_queues; i++) {
-        dev->queues[i].kick_set = false;
-    }
+    dev->status = 0;
+    stop_until_kicked(dev);
     return 0;
 }
 

@@ -456,7 +456,7 @@ void svq_queue_update(SvqQueue *queue)
     g_autoptr(GError) error = NULL;
 
     if (queue->started || queue->refused || !dev->backend->connected || !dev->features_set ||
-        !queue->num || !queue->addr_set || !queue->kick_set) {
+        !dev->map->n || !queue->num || !queue->addr_set || !queue->kick_set) {
         return;
     }
     if (start_queue(queue, &error) < 0) {

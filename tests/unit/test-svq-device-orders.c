@@ -75,15 +75,6 @@ static const VmmStep uml_start[] = {
     M(SET_VRING_KICK, 0), M(SET_VRING_KICK, 1), M(SET_VRING_KICK, 2), M(SET_VRING_KICK, 3),
 };
 
-/* The kick descriptors first: the ring that was disabled must not start at its old place. */
-static const VmmStep uml_start_by_addr[] = {
-    M(SET_FEATURES), M(SET_MEM_TABLE),
-    M(SET_VRING_KICK, 0), M(SET_VRING_KICK, 1), M(SET_VRING_KICK, 2), M(SET_VRING_KICK, 3),
-    UML_RING(0), UML_RING(1), UML_RING(2), UML_RING(3),
-    M(SET_VRING_ENABLE, 0, 1), M(SET_VRING_ENABLE, 1, 1),
-    M(SET_VRING_ENABLE, 2, 1), M(SET_VRING_ENABLE, 3, 1),
-};
-
 static const VmmStep uml_stop[] = {
     M(SET_VRING_ENABLE, 3, 0), M(SET_VRING_ENABLE, 2, 0),
     M(SET_VRING_ENABLE, 1, 0), M(SET_VRING_ENABLE, 0, 0),
@@ -213,9 +204,11 @@ static void test_uml_with_other_features(gconstpointer data)
     echo_pairs(&rig, 200);
     vmm_run(&rig.vmm, LIST(uml_stop));
 
+    /* At other sizes, with a base that would do for the ring that was there before. */
     rig.vmm.features ^= VMM_PACKED;
+    rig.vmm.num = 128;
     make_rings(&rig.vmm);
-    vmm_run(&rig.vmm, LIST(uml_start_by_addr));
+    vmm_run(&rig.vmm, LIST(uml_start));
     echo_pairs(&rig, 200);
     rig_cleanup(&rig);
 }
@@ -259,6 +252,8 @@ static void test_base_is_exact(gconstpointer data)
         vmm_do(v, VHOST_USER_SET_VRING_ENABLE, 0, 1);
         vmm_do(v, VHOST_USER_SET_VRING_ENABLE, 1, 1);
         for (i = 0; i < G_N_ELEMENTS(buffers); i++) {
+            const bool half = v->features & VMM_PACKED && i % 2;
+
             vmm_echo(v, 0, buffers[i]);
             vmm_do(v, VHOST_USER_GET_VRING_BASE, 0, 0);
             vmm_do(v, VHOST_USER_GET_VRING_BASE, 1, 0);
@@ -268,12 +263,8 @@ static void test_base_is_exact(gconstpointer data)
                 break;      /* cannot be told from the start */
             }
             /* The receive buffers in flight are offered again: nobody posts others. */
-            vmm_continue_ring(v, 0, i % 2 ? v->rings[0].base & 0xffff : VMM_KEEP_BASE);
+            vmm_continue_ring(v, 0, half ? v->rings[0].base & 0xffff : VMM_KEEP_BASE);
             vmm_continue_ring(v, 1, VMM_KEEP_BASE);
-            if (!(v->features & VMM_PACKED)) {
-                vmm_do(v, VHOST_USER_GET_VRING_BASE, 0, 0);
-                vmm_continue_ring(v, 0, VMM_KEEP_BASE);
-            }
         }
         rig_cleanup(&rig);
     }
