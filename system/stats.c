@@ -5,6 +5,9 @@
 #include "hw/svq/svq-device.h"
 #include "system/stats.h"
 
+/* DPDK's vhost offers 256 virtqueues: beyond these only those that were used are of interest. */
+#define SHOWN_ALWAYS 16
+
 static const char *state_name(SvqQueueState state)
 {
     switch (state) {
@@ -32,8 +35,8 @@ static void print_queue(FILE *out, const SvqDevice *dev, unsigned int index)
         return;
     }
     c = &stats.counters;
-    if (stats.state == SVQ_QUEUE_STOPPED && !c->buffers) {
-        return;     /* a device may have hundreds that no guest uses */
+    if (index >= SHOWN_ALWAYS && stats.state == SVQ_QUEUE_STOPPED && !c->buffers) {
+        return;
     }
     fprintf(out, "%-12s %5u %-8s %-12s %6s>%-6s %14" PRIu64 " %14" PRIu64 " %16" PRIu64
             " %12" PRIu64 " %10" PRIu64 " %10" PRIu64 " %10" PRIu64 " %10" PRIu64 " %12" PRIu64

@@ -230,12 +230,13 @@ bool aio_poll(AioContext *ctx, bool blocking)
     pending = aio_work_is_pending(ctx);
     blocking = blocking && !pending;
     progress = aio_handlers_poll(ctx, blocking);
-    if ((!progress && !pending) || ++ctx->rounds >= AIO_ROUNDS) {
+    if (!progress || ++ctx->rounds >= AIO_ROUNDS) {
         progress |= aio_handlers_dispatch(ctx, blocking && !progress);
     }
     /* Whoever notified us before this wants us to return, and we do. */
     if (atomic_load_explicit(&ctx->notified, memory_order_relaxed)) {
-        atomic_store_explicit(&ctx->notified, false, memory_order_relaxed);
+        /* A plain store could be overtaken by the load before a sleep, and hide a notification. */
+        atomic_exchange(&ctx->notified, false);
     }
     progress |= bottom_halves_run(ctx);
 

@@ -2,11 +2,11 @@
 /*
  * Moving packets from the transmit to the receive queue of a loopback pair.
  *
- * How it works.  A packet is taken from the transmit queue together with as many receive
- * buffers as hold it, copied, and both are put back.  If receive buffers are lacking
- * everything is untaken and the packet waits: nothing is lost and nothing is kept between
- * bursts.  While either queue is disabled, packets are taken and dropped, as vhost-user
- * demands of a network device.
+ * How it works.  A packet is taken from the transmit queue, then as many receive buffers as
+ * hold it; then it is copied and all are put back.  If receive buffers are lacking, what
+ * was taken is kept until more come, so nothing is lost, and it is the receive queue's kick
+ * that is waited for.  While either queue is disabled, packets are taken and dropped, as
+ * vhost-user demands of a network device.
  */
 #include "loopback-pair.h"
 
@@ -19,215 +19,237 @@
 
 #define LOOPBACK_BURST 64       /* packets between two publications */
 #define LOOPBACK_BUDGET 4       /* bursts of one wake-up */
-#define LOOPBACK_MAX_MERGE 64   /* receive buffers of a packet */
 #define LOOPBACK_MAX_TABLE 1024 /* elements of an indirect table */
+#define LOOPBACK_MAX_PACKET 65535   /* bytes, without header: the longest that GSO makes */
 #define NUM_BUFFERS_OFFSET 10   /* in struct virtio_net_hdr (5.1.6) */
 
 /* Where copying stands in a list of segments. */
 typedef struct Cursor {
     const VringSegment *seg;
-    const VringSegment *end;
     uint32_t done;              /* bytes of *seg */
 } Cursor;
 
-/* The receive buffers taken for one packet. */
-typedef struct RxBuffers {
-    unsigned int n;
-    unsigned int n_segments;
-    uint64_t bytes;
-    uint16_t id[LOOPBACK_MAX_MERGE];
-    uint32_t size[LOOPBACK_MAX_MERGE];
-} RxBuffers;
-
 static void pair_break(LoopbackPair *pair, const char *queue, const VringError *error)
 {
+    g_autofree char *words = vring_error_to_string(error);
+
     pair->broken = true;
-    g_warning("%s pair %u: %s queue: %s (index %" PRIu32 ", value 0x%" PRIx64
-              "; virtio 1.3, section %s)",
-              pair->name, pair->index, queue, error->what, error->index, error->value,
-              error->section);
+    g_warning("%s pair %u: %s queue: %s", pair->name, pair->index, queue, words);
 }
 
-/*
- * Turns @n segments' addresses into host pointers, in place.  Returns the bytes of those
- * that have @flags, in one direction as they must be; -EPROTO.
- */
-static int64_t resolve(const MemoryMap *map, VringSegment *seg, unsigned int n, uint32_t flags,
-                       VringError *error)
+/* The bytes of @n segments, all of which must have @flags; -EPROTO. */
+static int64_t measure(const VringSegment *seg, unsigned int n, uint32_t flags, VringError *error)
 {
     int64_t bytes = 0;
+    unsigned int i;
+
+    for (i = 0; i < n; i++) {
+        if (seg[i].flags != flags) {
+            return vring_fail(error, "buffer has an element of the wrong direction", "5.1.6", i,
+                              seg[i].flags);
+        }
+        bytes += seg[i].len;
+    }
+    return bytes;
+}
+
+/* Turns the addresses of @n segments into host pointers, in place. 0, or -EPROTO. */
+static int resolve(const MemoryMap *map, VringSegment *seg, unsigned int n, VringError *error)
+{
     unsigned int i;
 
     for (i = 0; i < n; i++) {
         void *host = memory_map_host(map, seg[i].addr, seg[i].len);
 
         if (!host) {
-            return vring_fail(error, "buffer leaves the memory", "2.7.4.1", i, seg[i].addr);
-        }
-        if (seg[i].flags != flags) {
-            return vring_fail(error, "buffer has an element of the wrong direction", "5.1.6", i,
-                              seg[i].flags);
+            return vring_fail(error, "buffer leaves the memory", "2.7.5", i, seg[i].addr);
         }
         seg[i].addr = (uintptr_t)host;
-        bytes += seg[i].len;
     }
-    return bytes;
+    return 0;
 }
 
-/* Copies up to @n bytes; either pointer may be NULL, for bytes that come or go elsewhere. */
-static void copy(Cursor *dst, Cursor *src, const void *data, uint32_t n)
+static uint8_t *cursor_at(const Cursor *cursor)
+{
+    return (uint8_t *)(uintptr_t)cursor->seg->addr + cursor->done;
+}
+
+static uint32_t cursor_left(const Cursor *cursor)
+{
+    return cursor->seg->len - cursor->done;
+}
+
+static void cursor_move(Cursor *cursor, uint32_t n)
+{
+    cursor->done += n;
+    if (cursor->done == cursor->seg->len) {
+        cursor->seg++;
+        cursor->done = 0;
+    }
+}
+
+/* Copies @n bytes; a driver may well receive into what it sends. */
+static void copy(Cursor *dst, Cursor *src, uint32_t n)
 {
     while (n) {
-        uint32_t chunk = MIN(n, dst->seg->len - dst->done);
-        const void *from = data;
+        uint32_t chunk = MIN(n, MIN(cursor_left(dst), cursor_left(src)));
 
-        if (src) {
-            chunk = MIN(chunk, src->seg->len - src->done);
-            from = (const uint8_t *)(uintptr_t)src->seg->addr + src->done;
-            src->done += chunk;
-            if (src->done == src->seg->len) {
-                src->seg++;
-                src->done = 0;
-            }
-        } else {
-            data = (const uint8_t *)data + chunk;
-        }
-        memcpy((uint8_t *)(uintptr_t)dst->seg->addr + dst->done, from, chunk);
-        dst->done += chunk;
-        if (dst->done == dst->seg->len) {
-            dst->seg++;
-            dst->done = 0;
-        }
+        memmove(cursor_at(dst), cursor_at(src), chunk);
+        cursor_move(dst, chunk);
+        cursor_move(src, chunk);
         n -= chunk;
     }
 }
 
-static void skip(Cursor *cursor, uint32_t n)
+static void copy_packet(LoopbackPair *pair)
 {
-    while (n) {
-        uint32_t chunk = MIN(n, cursor->seg->len - cursor->done);
+    const uint16_t num_buffers = htole16((uint16_t)pair->rx.n);
+    const VringSegment field = { (uintptr_t)&num_buffers, sizeof(num_buffers), 0 };
+    Cursor dst = { pair->rx_segments, 0 };
+    Cursor src = { pair->tx_segments, 0 };
+    Cursor own = { &field, 0 };
+    uint32_t skip = sizeof(num_buffers);
 
-        cursor->done += chunk;
-        n -= chunk;
-        if (cursor->done == cursor->seg->len) {
-            cursor->seg++;
-            cursor->done = 0;
-        }
-    }
-}
-
-static void copy_packet(LoopbackPair *pair, const RxBuffers *rx, unsigned int n_tx, uint32_t bytes)
-{
-    Cursor dst = { pair->rx_segments, pair->rx_segments + rx->n_segments, 0 };
-    Cursor src = { pair->tx_segments, pair->tx_segments + n_tx, 0 };
-    const uint16_t num_buffers = htole16((uint16_t)rx->n);
-
-    copy(&dst, &src, NULL, NUM_BUFFERS_OFFSET);
+    copy(&dst, &src, NUM_BUFFERS_OFFSET);
     if (pair->header_size > NUM_BUFFERS_OFFSET) {
-        copy(&dst, NULL, &num_buffers, sizeof(num_buffers));
-        skip(&src, sizeof(num_buffers));
+        copy(&dst, &own, sizeof(num_buffers));
+        while (skip--) {
+            cursor_move(&src, 1);
+        }
     }
-    copy(&dst, &src, NULL, bytes - pair->header_size);
+    copy(&dst, &src, (uint32_t)pair->packet_bytes - pair->header_size);
 }
 
-static void untake_rx(LoopbackPair *pair, RxBuffers *rx)
+/* The next packet, if there is none yet: 1; 0 if none is sent; -EPROTO. */
+static int take_packet(LoopbackPair *pair, const MemoryMap *map)
 {
-    VringDevice *vr = &pair->rings[LOOPBACK_RX].vr;
+    VringDevice *tx = &pair->rings[LOOPBACK_TX].vr;
+    int64_t bytes;
+    int n;
 
-    while (rx->n) {
-        vring_device_untake(vr, vr->packed, rx->id[--rx->n]);
+    if (pair->has_packet) {
+        return 1;
     }
+    n = vring_device_take(tx, tx->packed, map, pair->tx_segments, LOOPBACK_MAX_TABLE,
+                          &pair->tx_id);
+    if (n <= 0) {
+        return n;
+    }
+    bytes = measure(pair->tx_segments, (unsigned int)n, 0, &tx->error);
+    if (bytes < 0) {
+        return -EPROTO;
+    }
+    pair->has_packet = true;
+    pair->n_tx_segments = (unsigned int)n;
+    pair->packet_bytes = (uint64_t)bytes;
+    return 1;
 }
 
 /*
- * Takes receive buffers for @bytes: 1; 0 if there are too few as yet; -EMSGSIZE if the
- * packet does not fit what may be used for one; -EPROTO.  Unless it is 1 none is taken.
+ * Takes receive buffers until they hold the packet: 1; 0 if there are too few as yet;
+ * -EMSGSIZE if it does not fit what may be used for one; -EPROTO.
  */
-static int take_rx(LoopbackPair *pair, const MemoryMap *map, uint64_t bytes, RxBuffers *rx)
+static int take_rx(LoopbackPair *pair, const MemoryMap *map)
 {
     VringDevice *vr = &pair->rings[LOOPBACK_RX].vr;
     const unsigned int max = pair->merge ? LOOPBACK_MAX_MERGE : 1;
-    int ret = 1;
+    LoopbackRx *rx = &pair->rx;
 
-    *rx = (RxBuffers){ 0 };
-    while (ret > 0 && rx->bytes < bytes) {
+    while (rx->bytes < pair->packet_bytes) {
         VringSegment *seg = pair->rx_segments + rx->n_segments;
         int64_t size;
         int n;
 
-        if (rx->n == max || pair->max_segments - rx->n_segments < MAX(vr->num, LOOPBACK_MAX_TABLE)) {
-            ret = -EMSGSIZE;
-            break;
+        if (rx->n == max ||
+            pair->max_segments - rx->n_segments < MAX(vr->num, LOOPBACK_MAX_TABLE)) {
+            return -EMSGSIZE;
         }
         n = vring_device_take(vr, vr->packed, map, seg, LOOPBACK_MAX_TABLE, &rx->id[rx->n]);
         if (n <= 0) {
-            ret = n;
-            break;
+            return n;
         }
-        rx->n++;
-        size = resolve(map, seg, (unsigned int)n, VRING_DESC_F_WRITE, &vr->error);
+        size = measure(seg, (unsigned int)n, VRING_DESC_F_WRITE, &vr->error);
         if (size < 0) {
-            ret = -EPROTO;
-            break;
+            return -EPROTO;
         }
-        rx->size[rx->n - 1] = (uint32_t)size;
+        rx->size[rx->n++] = (uint32_t)MIN(size, UINT32_MAX);
         rx->n_segments += (unsigned int)n;
         rx->bytes += (uint64_t)size;
     }
-    if (ret <= 0) {
-        untake_rx(pair, rx);
-    }
-    return ret;
+    return 1;
 }
 
-static void put_rx(LoopbackPair *pair, const RxBuffers *rx, uint32_t bytes)
+static void put_rx(LoopbackPair *pair)
 {
     VringDevice *vr = &pair->rings[LOOPBACK_RX].vr;
+    uint32_t bytes = (uint32_t)pair->packet_bytes;
     unsigned int i;
 
-    for (i = 0; i < rx->n; i++) {
-        uint32_t part = MIN(bytes, rx->size[i]);
+    for (i = 0; i < pair->rx.n; i++) {
+        uint32_t part = MIN(bytes, pair->rx.size[i]);
 
-        vring_device_put(vr, vr->packed, rx->id[i], part);
+        vring_device_put(vr, vr->packed, pair->rx.id[i], part);
         bytes -= part;
     }
+}
+
+static void untake_rx(LoopbackPair *pair)
+{
+    VringDevice *vr = &pair->rings[LOOPBACK_RX].vr;
+
+    while (pair->rx.n) {
+        vring_device_untake(vr, vr->packed, pair->rx.id[--pair->rx.n]);
+    }
+}
+
+/* What was taken is put back or untaken: begin with the next packet. */
+static void forget_packet(LoopbackPair *pair)
+{
+    pair->has_packet = false;
+    pair->rx.n = pair->rx.n_segments = 0;
+    pair->rx.bytes = 0;
+}
+
+static bool deliverable(const LoopbackPair *pair)
+{
+    return pair->rings[LOOPBACK_RX].enabled && pair->rings[LOOPBACK_TX].enabled &&
+           pair->packet_bytes >= pair->header_size &&
+           pair->packet_bytes <= pair->header_size + LOOPBACK_MAX_PACKET;
 }
 
 /* One packet: 1 if one was moved or dropped, 0 if there is none or it has to wait. */
 static int move_packet(LoopbackPair *pair, const MemoryMap *map)
 {
-    VringDevice *tx = &pair->rings[LOOPBACK_TX].vr;
-    const bool deliver = pair->rings[LOOPBACK_RX].enabled && pair->rings[LOOPBACK_TX].enabled;
-    RxBuffers rx;
-    int64_t bytes;
-    uint16_t id;
-    int ret;
-    int n = vring_device_take(tx, tx->packed, map, pair->tx_segments, LOOPBACK_MAX_TABLE, &id);
+    VringDevice *tx = &pair->rings[LOOPBACK_TX].vr, *rx = &pair->rings[LOOPBACK_RX].vr;
+    int ret = take_packet(pair, map);
 
-    bytes = n > 0 ? resolve(map, pair->tx_segments, (unsigned int)n, 0, &tx->error) : n;
-    if (bytes < 0) {
-        pair_break(pair, "transmit", &tx->error);
-    }
-    if (bytes <= 0) {
+    if (ret <= 0) {
+        if (ret < 0) {
+            pair_break(pair, "transmit", &tx->error);
+        }
         return 0;
     }
-    ret = deliver && bytes >= pair->header_size && bytes <= UINT32_MAX
-              ? take_rx(pair, map, (uint64_t)bytes, &rx)
-              : -EMSGSIZE;
-    if (ret == -EPROTO) {
-        pair_break(pair, "receive", &pair->rings[LOOPBACK_RX].vr.error);
-        return 0;
-    }
+    ret = deliverable(pair) ? take_rx(pair, map) : -EMSGSIZE;
     if (ret == 0) {
-        vring_device_untake(tx, tx->packed, id);
-        pair->starved = true;
+        return 0;
+    }
+    if (ret > 0 && resolve(map, pair->tx_segments, pair->n_tx_segments, &tx->error) < 0) {
+        pair_break(pair, "transmit", &tx->error);
+        return 0;
+    }
+    if (ret == -EPROTO ||
+        (ret > 0 && resolve(map, pair->rx_segments, pair->rx.n_segments, &rx->error) < 0)) {
+        pair_break(pair, "receive", &rx->error);
         return 0;
     }
     if (ret > 0) {
-        copy_packet(pair, &rx, (unsigned int)n, (uint32_t)bytes);
-        put_rx(pair, &rx, (uint32_t)bytes);
+        copy_packet(pair);
+        put_rx(pair);
+    } else {
+        untake_rx(pair);
     }
-    vring_device_put(tx, tx->packed, id, 0);
+    vring_device_put(tx, tx->packed, pair->tx_id, 0);
+    forget_packet(pair);
     return 1;
 }
 
@@ -249,7 +271,6 @@ static bool move_burst(LoopbackPair *pair)
     const MemoryMap *map = rcu_dereference(*pair->map);
     unsigned int moved = 0;
 
-    pair->starved = false;
     while (moved < LOOPBACK_BURST && !pair->broken && move_packet(pair, map)) {
         moved++;
     }
@@ -264,7 +285,7 @@ static bool move_burst(LoopbackPair *pair)
 static bool rearm(LoopbackPair *pair)
 {
     LoopbackRing *rx = &pair->rings[LOOPBACK_RX], *tx = &pair->rings[LOOPBACK_TX];
-    VringDevice *waits_for = pair->starved ? &rx->vr : &tx->vr;
+    VringDevice *waits_for = pair->has_packet ? &rx->vr : &tx->vr;
 
     return !tx->polled && !rx->polled && vring_device_enable_kick(waits_for, waits_for->packed);
 }
@@ -307,11 +328,11 @@ static bool ring_poll(void *opaque)
 {
     LoopbackRing *ring = opaque;
     LoopbackPair *pair = ring->pair;
-    bool starved = pair->starved;
+    unsigned int held = pair->has_packet + pair->rx.n;
     bool hit = !pair->broken && move_burst(pair);
 
     /* After polling has ended kicks were allowed at a place, or in a queue, left behind. */
-    if ((hit || starved != pair->starved) && !ring->polled) {
+    if ((hit || held != pair->has_packet + pair->rx.n) && !ring->polled) {
         aio_bh_schedule(pair->ctx, &pair->work);
     }
     return hit;
@@ -357,10 +378,16 @@ static void attach_in_owner(void *opaque)
 static void detach_in_owner(void *opaque)
 {
     LoopbackPair *pair = opaque;
+    VringDevice *tx = &pair->rings[LOOPBACK_TX].vr;
     AioContext *ctx = pair->ctx;
     unsigned int i;
 
     pair->ctx = NULL;
+    if (pair->has_packet && !pair->broken) {
+        untake_rx(pair);
+        vring_device_untake(tx, tx->packed, pair->tx_id);
+    }
+    forget_packet(pair);
     for (i = 0; i < 2; i++) {
         if (pair->rings[i].handler) {
             aio_remove_handler(ctx, pair->rings[i].handler);
@@ -396,7 +423,8 @@ int loopback_pair_start_ring(LoopbackPair *pair, unsigned int which, AioContext 
         return 0;
     }
 
-    pair->broken = pair->starved = false;
+    pair->broken = false;
+    forget_packet(pair);
     pair->max_segments = 2 * MAX(MAX(ring->vr.num, other->vr.num), LOOPBACK_MAX_TABLE);
     pair->tx_segments = g_new(VringSegment, pair->max_segments);
     pair->rx_segments = g_new(VringSegment, pair->max_segments);
@@ -422,6 +450,10 @@ static void enable_in_owner(void *opaque)
     EnableCommand *command = opaque;
 
     command->ring->enabled = command->enable;
+    /* A packet that waits for buffers of a queue now disabled is to be dropped. */
+    if (command->ring->pair && command->ring->pair->ctx) {
+        aio_bh_schedule(command->ring->pair->ctx, &command->ring->pair->work);
+    }
 }
 
 void loopback_pair_enable_ring(LoopbackPair *pair, unsigned int which, bool enable)

@@ -28,6 +28,17 @@ typedef struct LoopbackRing {
     bool polled;                /* the loop polls: no kicks wanted */
 } LoopbackRing;
 
+/* Receive buffers taken for the packet. */
+#define LOOPBACK_MAX_MERGE 64
+
+typedef struct LoopbackRx {
+    unsigned int n;             /* buffers */
+    unsigned int n_segments;
+    uint64_t bytes;             /* that they hold */
+    uint16_t id[LOOPBACK_MAX_MERGE];
+    uint32_t size[LOOPBACK_MAX_MERGE];
+} LoopbackRx;
+
 struct LoopbackPair {
     const char *name;           /* of the device */
     unsigned int index;
@@ -37,8 +48,18 @@ struct LoopbackPair {
     AioContext *ctx;            /* where it runs; NULL: not both rings are started */
     AioBh work;
     bool broken;
-    bool starved;               /* a packet waits for receive buffers */
     LoopbackRing rings[2];
+
+    /*
+     * The packet that was taken, and the receive buffers taken for it so far.  They are kept
+     * while more buffers have to be waited for; addresses are the driver's, for the memory
+     * map may change meanwhile.
+     */
+    bool has_packet;
+    uint16_t tx_id;
+    unsigned int n_tx_segments;
+    uint64_t packet_bytes;
+    LoopbackRx rx;
     VringSegment *tx_segments, *rx_segments;
     unsigned int max_segments;
 };

@@ -16,12 +16,6 @@
 
 #include <string.h>
 
-static int fail_range(ShadowVirtqueue *svq, const VringSegment *seg)
-{
-    return vring_fail(&svq->guest.error, "buffer leaves the guest's memory", "2.7.4.1", seg->len,
-                      seg->addr);
-}
-
 /*
  * Splits the i-th of @n segments where its region ends; the caller goes on with the rest,
  * which becomes segment i + 1.  Returns the new number of segments.
@@ -34,11 +28,13 @@ static __attribute__((cold, noinline)) int split_segment(ShadowVirtqueue *svq,
     uint64_t room;
 
     if (!memory_range_holds(range, seg[i].addr, 1)) {
-        return fail_range(svq, &seg[i]);
+        return vring_fail(&svq->guest.error, "buffer leaves the guest's memory",
+                          svq->guest.packed ? "2.8.4" : "2.7.5", svq->guest.avail_idx,
+                          seg[i].addr);
     }
     if (n == svq->max_segments) {
-        return vring_fail(&svq->guest.error, "buffer straddles too many memory regions", "2.7.4.1",
-                          n, seg[i].addr);
+        return vring_fail(&svq->guest.error, "buffer straddles too many memory regions", NULL,
+                          svq->guest.avail_idx, seg[i].addr);
     }
     memmove(&seg[i + 1], &seg[i], (n - i) * sizeof(seg[0]));
     room = range->size - (seg[i].addr - range->gpa);
@@ -49,15 +45,15 @@ static __attribute__((cold, noinline)) int split_segment(ShadowVirtqueue *svq,
 }
 
 /*
- * Translates svq->segments[0..n) from guest addresses to the device's, in place.  Returns
- * the number of segments, which is larger if one straddles regions; -EPROTO.
+ * Translates @seg[0..n), which is svq->segments, from guest addresses to the device's, in
+ * place.  Returns the number of segments, which is larger if one straddles regions; -EPROTO.
  */
 static inline __attribute__((always_inline)) int translate(ShadowVirtqueue *svq,
                                                            const MemoryMap *map,
-                                                           const MemoryRange **hit, int n,
+                                                           const MemoryRange **hit,
+                                                           VringSegment *seg, int n,
                                                            uint64_t *bytes)
 {
-    VringSegment *seg = svq->segments;
     const MemoryRange *range = *hit;
     uint64_t total = 0;
     int i;
@@ -76,8 +72,8 @@ static inline __attribute__((always_inline)) int translate(ShadowVirtqueue *svq,
         total += seg[i].len;
     }
     if (G_UNLIKELY(total > UINT32_MAX)) {
-        return vring_fail(&svq->guest.error, "buffer is longer than 2^32 bytes", "2.7.5.2",
-                          (uint32_t)n, total);
+        return vring_fail(&svq->guest.error, "buffer has 2^32 bytes or more", NULL,
+                          svq->guest.avail_idx, total);
     }
     *hit = range;
     *bytes += total;
@@ -88,6 +84,7 @@ static inline __attribute__((always_inline)) unsigned int
 offer_burst(ShadowVirtqueue *svq, const bool guest_packed, const bool shadow_packed)
 {
     const MemoryMap *map = rcu_dereference(*svq->map);
+    VringSegment *const seg = svq->segments;
     VringDevice *guest = &svq->guest;
     VringDriver *shadow = &svq->shadow;
     const MemoryRange *hit = map->ranges;
@@ -106,11 +103,11 @@ offer_burst(ShadowVirtqueue *svq, const bool guest_packed, const bool shadow_pac
     for (done = 0; done < SVQ_BURST; done++) {
         uint16_t id;
 
-        n = vring_device_take(guest, guest_packed, map, svq->segments, SVQ_MAX_TABLE, &id);
+        n = vring_device_take(guest, guest_packed, map, seg, SVQ_MAX_TABLE, &id);
         if (n <= 0) {
             break;
         }
-        n = translate(svq, map, &hit, n, &bytes);
+        n = translate(svq, map, &hit, seg, n, &bytes);
         if (G_UNLIKELY(n < 0)) {
             break;
         }
@@ -119,7 +116,7 @@ offer_burst(ShadowVirtqueue *svq, const bool guest_packed, const bool shadow_pac
             vring_device_untake(guest, guest_packed, id);
             break;
         }
-        vring_driver_add(shadow, shadow_packed, svq->segments, (unsigned int)n, id);
+        vring_driver_add(shadow, shadow_packed, seg, (unsigned int)n, id);
     }
     svq->hit = hit;
     svq->hit_generation = map->generation;
@@ -138,7 +135,7 @@ offer_burst(ShadowVirtqueue *svq, const bool guest_packed, const bool shadow_pac
     }
     if (G_UNLIKELY(svq->need_room > shadow->num)) {
         n = vring_fail(&guest->error, "buffer has more elements than the shadow ring is long",
-                       "2.7.5.1", shadow->num, svq->need_room);
+                       NULL, guest->avail_idx, svq->need_room);
     }
     if (G_UNLIKELY(n < 0)) {
         svq_break(svq, "guest", &guest->error);

@@ -50,14 +50,15 @@ static void remove_handler(ShadowVirtqueue *svq, AioHandler **handler)
 
 void svq_break(ShadowVirtqueue *svq, const char *side, const VringError *error)
 {
+    g_autofree char *words = NULL;
+
     if (!svq_is_running(svq)) {
         return;
     }
+    words = vring_error_to_string(error);
     atomic_store_explicit(&svq->state, SVQ_QUEUE_BROKEN, memory_order_relaxed);
     svq_counter_add(&svq->counters.errors, 1);
-    g_warning("%s: broken by the %s: %s (index %" PRIu32 ", value 0x%" PRIx64
-              "; virtio 1.3, section %s)",
-              svq->name, side, error->what, error->index, error->value, error->section);
+    g_warning("%s: broken by the %s: %s", svq->name, side, words);
     remove_handler(svq, &svq->kick_handler);
     remove_handler(svq, &svq->call_handler);
     event_notifier_set(&svq->guest_err);
@@ -144,8 +145,10 @@ static void kick_ready(void *opaque)
     ShadowVirtqueue *svq = opaque;
 
     if (event_notifier_test_and_clear(&svq->guest_kick) < 0) {
-        g_warning("%s: the guest's kick descriptor is dead", svq->name);
-        remove_handler(svq, &svq->kick_handler);
+        vring_fail(&svq->guest.error, "its kick descriptor is dead", NULL, 0,
+                   (uint64_t)svq->guest_kick.fd);
+        svq_break(svq, "guest", &svq->guest.error);
+        return;
     }
     silence(svq);
     work(svq);
@@ -155,10 +158,8 @@ static void call_ready(void *opaque)
 {
     ShadowVirtqueue *svq = opaque;
 
-    if (event_notifier_test_and_clear(&svq->device_call) < 0) {
-        g_warning("%s: the device's call descriptor is dead", svq->name);
-        remove_handler(svq, &svq->call_handler);
-    }
+    /* Our own eventfd: reading it cannot fail for good. */
+    event_notifier_test_and_clear(&svq->device_call);
     silence(svq);
     work(svq);
 }
@@ -258,10 +259,10 @@ static int init_rings(ShadowVirtqueue *svq, const ShadowVirtqueueConfig *config,
         }
     }
     if (ret < 0) {
-        g_set_error(errp, G_FILE_ERROR, G_FILE_ERROR_INVAL,
-                    "%s: ring of the %s: %s (index %" PRIu32 ", value 0x%" PRIx64
-                    "; virtio 1.3, section %s)",
-                    svq->name, side, error->what, error->index, error->value, error->section);
+        g_autofree char *words = vring_error_to_string(error);
+
+        g_set_error(errp, G_FILE_ERROR, G_FILE_ERROR_INVAL, "%s: ring of the %s: %s", svq->name,
+                    side, words);
     }
     return ret;
 }
@@ -380,10 +381,11 @@ void shadow_virtqueue_resume(ShadowVirtqueue *svq, const VringAreas *guest)
 {
     SvqCommand command = { .svq = svq };
 
+    /* A broken queue, too: its stop settles what was in flight. */
+    vring_device_move(&svq->guest, guest);
     if (atomic_load(&svq->state) == SVQ_QUEUE_BROKEN) {
         return;
     }
-    vring_device_move(&svq->guest, guest);
     svq->kick_polled = svq->call_polled = false;
     atomic_store(&svq->state, SVQ_QUEUE_RUNNING);
     if (svq->ctx) {
@@ -420,7 +422,7 @@ static void set_kick_in_owner(void *opaque)
         return;
     }
     if (add_handler(svq, &svq->guest_kick, &kick_ops, &svq->kick_handler) < 0) {
-        vring_fail(&svq->guest.error, "its kick descriptor cannot be waited for", "2.7.13.4", 0,
+        vring_fail(&svq->guest.error, "its kick descriptor cannot be waited for", NULL, 0,
                    (uint64_t)command->fd);
         svq_break(svq, "guest", &svq->guest.error);
         return;

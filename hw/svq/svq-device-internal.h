@@ -28,6 +28,7 @@ typedef struct SvqQueue {
     VhostVringAddr addr;
     bool addr_set, kick_set, enabled;
     uint32_t base;              /* as in vhost messages */
+    bool base_is_ours;          /* where we stopped, not what the VMM said */
     EventNotifier kick, call, err;
 
     /* What we made of it. */

@@ -74,6 +74,7 @@ static void forget_queue(SvqQueue *queue)
     queue->num = 0;
     queue->addr_set = queue->kick_set = queue->enabled = queue->refused = false;
     queue->base = 0;
+    queue->base_is_ours = false;
     event_notifier_cleanup(&queue->kick);
     event_notifier_cleanup(&queue->call);
     event_notifier_cleanup(&queue->err);
@@ -264,6 +265,7 @@ static int guest_set_vring_base(void *opaque, unsigned int index, uint32_t base,
 
     if (ret == 0) {
         queue->base = base;
+        queue->base_is_ours = false;
         svq_queue_update(queue);
     }
     return ret;

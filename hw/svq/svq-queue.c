@@ -15,6 +15,7 @@
 #include "svq-device-internal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -94,11 +95,17 @@ static int place_arena(const SvqDevice *dev, uint64_t size, uint64_t *iova)
     return ret;
 }
 
-static int create_arena(SvqDevice *dev, GError **errp)
+/* Bytes that one virtqueue may need. */
+static uint64_t wanted_stride(const SvqDevice *dev)
 {
     const uint32_t num = arena_num(dev);
-    const uint64_t stride = MAX(arena_layout(num, false, true).size,
-                                arena_layout(num, true, true).size);
+
+    return MAX(arena_layout(num, false, true).size, arena_layout(num, true, true).size);
+}
+
+static int create_arena(SvqDevice *dev, GError **errp)
+{
+    const uint64_t stride = wanted_stride(dev);
     const uint64_t size = stride * dev->n_queues;
     uint64_t iova;
     int fd, ret = place_arena(dev, size, &iova);
@@ -108,8 +115,10 @@ static int create_arena(SvqDevice *dev, GError **errp)
                     "%s: no room for the shadow rings beside the guest's memory", dev->id);
         return ret;
     }
-    fd = memfd_create("svq-rings", MFD_CLOEXEC);
-    if (fd < 0 || ftruncate(fd, (off_t)size) < 0) {
+    /* Sealed, or a device could shrink it under us. */
+    fd = memfd_create("svq-rings", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (fd < 0 || ftruncate(fd, (off_t)size) < 0 ||
+        fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0) {
         ret = -errno;
         g_set_error(errp, G_FILE_ERROR, g_file_error_from_errno(-ret),
                     "%s: no memory for the shadow rings: %s", dev->id, g_strerror(-ret));
@@ -223,6 +232,19 @@ static int start_device(SvqDevice *dev, GError **errp)
     return 0;
 }
 
+/*
+ * A device side that went away during a call is no fault of the VMM: it gets all that it
+ * missed when it is back.
+ */
+static int forgive_gone(const SvqDevice *dev, int ret, GError **errp)
+{
+    if (ret == 0 || dev->backend->connected) {
+        return ret;
+    }
+    g_clear_error(errp);
+    return 0;
+}
+
 /* A VMM that does not speak of the status means: as soon as a queue is enabled. */
 static bool driver_is_ok(const SvqDevice *dev)
 {
@@ -251,7 +273,7 @@ int svq_device_driver_ok(SvqDevice *dev, GError **errp)
                           VIRTIO_STATUS_FEATURES_OK | VIRTIO_STATUS_DRIVER_OK,
         errp);
     dev->device_driver_ok = ret == 0;
-    return ret;
+    return forgive_gone(dev, ret, errp);
 }
 
 /* The guest's rings are named by the VMM's user addresses (vhost-user, SET_VRING_ADDR). */
@@ -280,7 +302,7 @@ static VringBase decode_base(const SvqQueue *queue)
     if (!queue->guest_packed) {
         return (VringBase){ .avail = (uint16_t)base };
     }
-    if (base == 0 && queue->dev->lenient_base) {
+    if (base == 0 && queue->dev->lenient_base && !queue->base_is_ours) {
         return vring_base_start(true);
     }
     if (base >> 16 == 0) {
@@ -430,11 +452,28 @@ static int start_rings(SvqQueue *queue, GError **errp)
     return ret;
 }
 
+static bool any_started(const SvqDevice *dev)
+{
+    unsigned int i;
+
+    for (i = 0; i < dev->n_queues; i++) {
+        if (dev->queues[i].started) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static int start_queue(SvqQueue *queue, GError **errp)
 {
     SvqDevice *dev = queue->dev;
-    int ret = dev->device_started ? 0 : start_device(dev, errp);
+    int ret;
 
+    /* An arena that nobody uses makes way for a larger one. */
+    if (dev->device_started && wanted_stride(dev) > dev->arena_stride && !any_started(dev)) {
+        svq_device_stop(dev);
+    }
+    ret = dev->device_started ? 0 : start_device(dev, errp);
     if (ret == 0) {
         ret = start_rings(queue, errp);
     }
@@ -459,12 +498,17 @@ void svq_queue_update(SvqQueue *queue)
         !dev->map->n || !queue->num || !queue->addr_set || !queue->kick_set) {
         return;
     }
-    if (start_queue(queue, &error) < 0) {
-        /* Not to be tried again: the same words would come again, for each message. */
-        queue->refused = true;
-        event_notifier_set(&queue->err);
-        g_warning("%s", error->message);
+    if (start_queue(queue, &error) == 0) {
+        return;
     }
+    svq_queue_stop(queue);      /* if only the last step has failed */
+    if (!dev->backend->connected) {
+        return;                 /* gone meanwhile: tried again when it is back */
+    }
+    /* Not to be tried again: the same words would come again, for each message. */
+    queue->refused = true;
+    event_notifier_set(&queue->err);
+    g_warning("%s", error->message);
 }
 
 int svq_queue_enable(SvqQueue *queue, bool enable, GError **errp)
@@ -477,7 +521,7 @@ int svq_queue_enable(SvqQueue *queue, bool enable, GError **errp)
         return 0;
     }
     ret = dev->backend->ops->ring_enable(dev->backend, queue->index, enable, errp);
-    return ret < 0 ? ret : svq_device_driver_ok(dev, errp);
+    return ret < 0 ? forgive_gone(dev, ret, errp) : svq_device_driver_ok(dev, errp);
 }
 
 void svq_queue_stop(SvqQueue *queue)
@@ -496,6 +540,7 @@ void svq_queue_stop(SvqQueue *queue)
     }
     shadow_virtqueue_stop(queue->svq, &base);
     queue->base = encode_base(queue, base);
+    queue->base_is_ours = true;
     queue->started = false;
     g_info("%s queue %u: stopped at 0x%" PRIx32, dev->id, queue->index, queue->base);
 }
@@ -569,10 +614,16 @@ int svq_device_set_map(SvqDevice *dev, MemoryMap *map, GError **errp)
             shadow_virtqueue_detach(dev->queues[i].svq);
         }
     }
-    rcu_assign_pointer(dev->map, map);
     if (device_map) {
-        ret = dev->backend->ops->set_memory(dev->backend, device_map, errp);
+        ret = forgive_gone(dev, dev->backend->ops->set_memory(dev->backend, device_map, errp),
+                           errp);
+    }
+    if (ret == 0) {
+        rcu_assign_pointer(dev->map, map);
         dev->device_map = device_map;
+    } else {
+        old = map;
+        old_device_map = device_map;
     }
     for (i = 0; i < dev->n_queues; i++) {
         if (dev->queues[i].started) {

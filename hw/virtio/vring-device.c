@@ -6,38 +6,6 @@
 
 #include <stdlib.h>
 
-void vring_error_set(VringError *error, const char *what, const char *section, uint32_t index,
-                     uint64_t value)
-{
-    *error = (VringError){ .what = what, .section = section, .index = index, .value = value };
-}
-
-static bool misaligned(const void *area, unsigned int align)
-{
-    return (uintptr_t)area % align != 0;
-}
-
-int vring_config_check(const VringConfig *config, VringError *error)
-{
-    const VringAreas *areas = &config->areas;
-
-    if (!vring_num_valid(config->num, config->packed)) {
-        vring_fail(error, "queue size is not 1 to 32768 (split: a power of two)",
-                   config->packed ? "2.8.10.1" : "2.7", 0, config->num);
-        return -EINVAL;
-    }
-    if (misaligned(areas->desc, VRING_DESC_ALIGN) ||
-        misaligned(areas->driver,
-                   config->packed ? VRING_PACKED_EVENT_ALIGN : VRING_SPLIT_DRIVER_ALIGN) ||
-        misaligned(areas->device,
-                   config->packed ? VRING_PACKED_EVENT_ALIGN : VRING_SPLIT_DEVICE_ALIGN)) {
-        vring_fail(error, "an area of the queue is misaligned", config->packed ? "2.8" : "2.7", 0,
-                   (uintptr_t)areas->desc);
-        return -EINVAL;
-    }
-    return 0;
-}
-
 void vring_device_move(VringDevice *vr, const VringAreas *areas)
 {
     vr->desc = areas->desc;
@@ -199,76 +167,95 @@ VringBase vring_device_base(const VringDevice *vr)
     };
 }
 
-/* The table of @n_entries at @addr, one descriptor at a time: it may straddle regions. */
-static const VringDesc *table_entry(const MemoryMap *map, uint64_t addr, uint32_t i)
+/*
+ * Fetches the descriptor at @addr, each byte once: two words, or byte by byte where it is
+ * misaligned or straddles regions, which no rule forbids a table.
+ */
+static bool fetch_entry(const MemoryMap *map, uint64_t addr, uint64_t *desc_addr, uint64_t *meta)
 {
-    return memory_map_host(map, addr + (uint64_t)i * sizeof(VringDesc), sizeof(VringDesc));
+    const VringDesc *desc = memory_map_host(map, addr, sizeof(*desc));
+    uint64_t words[2];
+    unsigned int i;
+
+    if (desc && addr % sizeof(le64) == 0) {
+        *desc_addr = le64_load(&desc->addr);
+        *meta = le64_load(&desc->meta);
+        return true;
+    }
+    for (i = 0; i < sizeof(words); i++) {
+        const _Atomic uint8_t *byte = memory_map_host(map, addr + i, 1);
+
+        if (!byte) {
+            return false;
+        }
+        ((uint8_t *)words)[i] = atomic_load_explicit(byte, memory_order_relaxed);
+    }
+    *desc_addr = le64toh(words[0]);
+    *meta = le64toh(words[1]);
+    return true;
 }
 
 int vring_device_take_table(VringDevice *vr, const MemoryMap *map, uint64_t addr, uint32_t len,
                             VringSegment *seg, unsigned int n, unsigned int max)
 {
-    const char *section = vr->packed ? "2.8.7" : "2.7.5.3.1";
+    const bool packed = vr->packed;
     const uint32_t n_entries = len / sizeof(VringDesc);
     uint32_t written = n ? seg[n - 1].flags : 0;
     uint32_t i = 0, seen;
 
     if (!vr->indirect) {
         return vring_fail(&vr->error, "indirect descriptor, but INDIRECT_DESC is not negotiated",
-                          section, vr->avail_idx, addr);
+                          packed ? "2.8.19" : "2.7.5.3.1", vr->avail_idx, addr);
     }
-    if (len == 0 || len % sizeof(VringDesc) || addr % sizeof(le64)) {
-        return vring_fail(&vr->error, "indirect table's length or alignment is wrong", section,
-                          vr->avail_idx, len);
+    if (len == 0 || len % sizeof(VringDesc)) {
+        return vring_fail(&vr->error, "indirect table's length is not a multiple of 16",
+                          packed ? "2.8.7" : "2.7.5.3", vr->avail_idx, len);
     }
 
     for (seen = 0;; seen++) {
-        const VringDesc *desc;
         uint64_t desc_addr, meta;
         uint32_t desc_len, flags;
 
         if (seen == n_entries) {
-            return vring_fail(&vr->error, "indirect table's chain loops", section, vr->avail_idx,
-                              n_entries);
-        }
-        if (n >= max) {
-            return vring_fail(&vr->error, "indirect table is longer than a chain may be", section,
+            return vring_fail(&vr->error, "indirect table's chain loops", "2.7.5.3",
                               vr->avail_idx, n_entries);
         }
-        desc = table_entry(map, addr, i);
-        if (!desc) {
-            return vring_fail(&vr->error, "indirect table leaves the guest's memory", section,
-                              vr->avail_idx, addr);
+        if (n >= max) {
+            return vring_fail(&vr->error, "indirect table is longer than a chain may be",
+                              packed ? "2.8.17" : "2.7.5.3.1", vr->avail_idx, n_entries);
         }
-        desc_addr = le64_load(&desc->addr);
-        meta = le64_load(&desc->meta);
+        if (!fetch_entry(map, addr + (uint64_t)i * sizeof(VringDesc), &desc_addr, &meta)) {
+            return vring_fail(&vr->error, "indirect table leaves the guest's memory",
+                              packed ? "2.8.7" : "2.7.5.3", vr->avail_idx, addr);
+        }
         desc_len = (uint32_t)meta;
-        flags = (uint16_t)(meta >> (vr->packed ? 48 : 32));
-        if (flags & VRING_DESC_F_INDIRECT) {
-            return vring_fail(&vr->error, "indirect descriptor inside an indirect table", section,
-                              i, flags);
+        flags = (uint16_t)(meta >> (packed ? 48 : 32));
+        /* In a packed table all flags but WRITE are to be ignored (2.8.7). */
+        if (!packed && flags & VRING_DESC_F_INDIRECT) {
+            return vring_fail(&vr->error, "indirect descriptor inside an indirect table",
+                              "2.7.5.3.1", i, flags);
         }
         if (desc_len == 0) {
-            return vring_fail(&vr->error, "descriptor of length 0 in an indirect table", section,
-                              i, 0);
+            return vring_fail(&vr->error, "descriptor of length 0 in an indirect table", NULL, i,
+                              0);
         }
         if ((flags & VRING_DESC_F_WRITE) < written) {
             return vring_fail(&vr->error,
                               "device-readable descriptor after a writable one in an indirect table",
-                              section, i, flags);
+                              packed ? "2.8.17" : "2.7.4.2", i, flags);
         }
         written = flags & VRING_DESC_F_WRITE;
         seg[n++] = (VringSegment){ desc_addr, desc_len, written };
 
         /* A packed table has no links: its entries follow one another to its end. */
-        if (vr->packed ? ++i == n_entries : !(flags & VRING_DESC_F_NEXT)) {
+        if (packed ? ++i == n_entries : !(flags & VRING_DESC_F_NEXT)) {
             return (int)n;
         }
-        if (!vr->packed) {
+        if (!packed) {
             i = (uint32_t)(meta >> 48);
             if (i >= n_entries) {
                 return vring_fail(&vr->error, "next is not below the indirect table's size",
-                                  section, seen, i);
+                                  "2.7.5.3", seen, i);
             }
         }
     }

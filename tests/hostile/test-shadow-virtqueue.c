@@ -196,10 +196,10 @@ static void test_buffer_outside(const void *packed)
         uint32_t len;
         const char *words;
     } outside[] = {
-        { END_GPA - 100, 101, "*leaves the guest's memory*index 1, value 0x30000;*2.7.4.1)" },
-        { END_GPA, 1, "*leaves the guest's memory*index 1, value 0x30000;*2.7.4.1)" },
-        { A_GPA - 1, 2, "*leaves the guest's memory*index 2, value 0xffff;*2.7.4.1)" },
-        { 0, UINT32_MAX, "*leaves the guest's memory*index 4294967295, value 0x0;*2.7.4.1)" },
+        { END_GPA - 100, 101, "*leaves the guest's memory*value 0x30000;*section 2.*)" },
+        { END_GPA, 1, "*leaves the guest's memory*value 0x30000;*section 2.*)" },
+        { A_GPA - 1, 2, "*leaves the guest's memory*value 0xffff;*section 2.*)" },
+        { 0, UINT32_MAX, "*leaves the guest's memory*value 0x0;*section 2.*)" },
         { UINT64_MAX, 1, "*leaves the guest's memory*value 0xffffffffffffffff;*" },
         { UINT64_MAX - 7, 0x20010, "*leaves the guest's memory*value 0xfffffffffffffff8;*" },
         { HUGE_GPA + HUGE_SIZE - 1, 2, "*leaves the guest's memory*value 0x400000000;*" },
@@ -255,7 +255,7 @@ static void test_bad_address_in_each_place(const void *packed)
         for (i = 0; i < 4; i++) {
             guest_adds(&world, i == bad ? 0x1000 : A_GPA + i, 1);
         }
-        expect_words("queue: broken by the guest: buffer leaves*index 1, value 0x1000;*");
+        expect_words("queue: broken by the guest: buffer leaves*value 0x1000;*");
         g_assert_cmpuint(shadow_virtqueue_offer(world.svq), ==, bad);
         assert_broken(&world);
         for (i = 0; i < bad; i++) {
@@ -274,7 +274,7 @@ static void test_buffer_too_long(const void *packed)
     vring_driver_add(&world.driver, world.packed, seg, 1, 1);
     vring_driver_add(&world.driver, world.packed, seg, 2, 2);
     vring_driver_publish(&world.driver, world.packed);
-    expect_words("*broken by the guest: buffer is longer than*value 0x100000000;*2.7.5.2)");
+    expect_words("*broken by the guest: buffer has 2^32 bytes or more*value 0x100000000;*svqd's)");
     g_assert_cmpuint(shadow_virtqueue_offer(world.svq), ==, 1);
     assert_broken(&world);
     world_cleanup(&world);
@@ -298,7 +298,7 @@ static void test_chain_longer_than_shadow_ring(const void *packed)
     world_init_sizes(&world, packed != NULL, NUM, 4);
     vring_driver_add(&world.driver, world.packed, seg, 5, 1);
     vring_driver_publish(&world.driver, world.packed);
-    expect_words("*more elements than the shadow ring is long (index 4, value 0x5;*2.7.5.1)");
+    expect_words("*more elements than the shadow ring is long (index *, value 0x5;*svqd's)");
     g_assert_cmpuint(shadow_virtqueue_offer(world.svq), ==, 0);
     assert_broken(&world);
     world_cleanup(&world);
@@ -308,7 +308,7 @@ static void test_chain_longer_than_shadow_ring(const void *packed)
     seg[3] = (VringSegment){ B_GPA - 1, 2, WRITE };
     vring_driver_add(&world.driver, world.packed, seg, 4, 1);
     vring_driver_publish(&world.driver, world.packed);
-    expect_words("*more elements than the shadow ring is long (index 4, value 0x5;*2.7.5.1)");
+    expect_words("*more elements than the shadow ring is long (index *, value 0x5;*svqd's)");
     g_assert_cmpuint(shadow_virtqueue_offer(world.svq), ==, 0);
     assert_broken(&world);
     world_cleanup(&world);

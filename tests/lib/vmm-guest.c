@@ -104,6 +104,11 @@ bool vmm_has_error(Vmm *v, unsigned int q)
     return take_wakeup(v->rings[q].err, 0);
 }
 
+void vmm_await_error(Vmm *v, unsigned int q)
+{
+    g_assert_true(take_wakeup(v->rings[q].err, VMM_WAIT_MS));
+}
+
 bool vmm_has_call(Vmm *v, unsigned int q)
 {
     return take_wakeup(v->rings[q].call, 0);

@@ -286,6 +286,17 @@ void vmm_start(Vmm *v, unsigned int n_rings)
     vmm_do(v, VHOST_USER_SET_STATUS, 0, 0xf);
 }
 
+void vmm_await_status(Vmm *v, uint64_t status)
+{
+    const int64_t end_us = g_get_monotonic_time() + VMM_WAIT_MS * G_TIME_SPAN_MILLISECOND;
+    uint64_t is;
+
+    do {
+        is = vmm_get(v, VHOST_USER_GET_STATUS);
+    } while (is != status && g_get_monotonic_time() < end_us);
+    g_assert_cmphex(is, ==, status);
+}
+
 void vmm_await_state(SvqDevice *dev, unsigned int q, SvqQueueState state)
 {
     const int64_t end_us = g_get_monotonic_time() + VMM_WAIT_MS * G_TIME_SPAN_MILLISECOND;

@@ -130,6 +130,10 @@ void vmm_echo(Vmm *v, unsigned int pair, unsigned int n);
 bool vmm_has_error(Vmm *v, unsigned int q);
 bool vmm_has_call(Vmm *v, unsigned int q);
 
+/* Waits for that, and for what is seen after it, 10 s at most. */
+void vmm_await_error(Vmm *v, unsigned int q);
+void vmm_await_status(Vmm *v, uint64_t status);
+
 /* Breaks the available part of ring @q: a head, or a buffer id, that cannot be. */
 void vmm_spoil(Vmm *v, unsigned int q);
 

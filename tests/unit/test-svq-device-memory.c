@@ -149,7 +149,7 @@ static void test_ring_goes_with_its_region(gconstpointer data)
         vmm_do(&rig.vmm, VHOST_USER_REM_MEM_REG, i, 0);
         g_assert_cmpint(rig_stats(&rig, i).state, ==, SVQ_QUEUE_BROKEN);
         g_assert_cmpint(rig_stats(&rig, 5 - i).state, ==, SVQ_QUEUE_RUNNING);
-        g_assert_true(vmm_has_error(&rig.vmm, i));
+        vmm_await_error(&rig.vmm, i);
         traffic_await(&traffic);
         vmm_do(&rig.vmm, VHOST_USER_ADD_MEM_REG, i, 0);
         g_assert_cmpint(rig_stats(&rig, i).state, ==, SVQ_QUEUE_RUNNING);
@@ -244,7 +244,7 @@ static void test_wrong_address_breaks_that_queue(gconstpointer data)
         vmm_do(&rig.vmm, VHOST_USER_SET_VRING_ERR, 3, 0);
         vmm_do(&rig.vmm, VHOST_USER_SET_VRING_KICK, 3, 0);
         g_assert_cmpint(rig_stats(&rig, 3).state, ==, SVQ_QUEUE_BROKEN);
-        g_assert_true(vmm_has_error(&rig.vmm, 3));
+        vmm_await_error(&rig.vmm, 3);
         vmm_echo(&rig.vmm, 0, 10);
 
         vmm_do(&rig.vmm, VHOST_USER_SET_VRING_ADDR, 3, 0);

@@ -477,11 +477,11 @@ static void test_config_check(void)
     assert_refused((VringConfig){ .num = 65536 }, size, "2.7");
     assert_refused((VringConfig){ .num = 0, .packed = true }, size, "2.8.10.1");
     assert_refused((VringConfig){ .num = 32769, .packed = true }, size, "2.8.10.1");
-    assert_refused((VringConfig){ .num = 4, .areas.desc = (void *)8 }, align, "2.7");
-    assert_refused((VringConfig){ .num = 4, .areas.driver = (void *)1 }, align, "2.7");
-    assert_refused((VringConfig){ .num = 4, .areas.device = (void *)2 }, align, "2.7");
+    assert_refused((VringConfig){ .num = 4, .areas.desc = (void *)8 }, align, "2.7.1");
+    assert_refused((VringConfig){ .num = 4, .areas.driver = (void *)1 }, align, "2.7.1");
+    assert_refused((VringConfig){ .num = 4, .areas.device = (void *)2 }, align, "2.7.1");
     assert_refused((VringConfig){ .num = 4, .packed = true, .areas.driver = (void *)2 }, align,
-                   "2.8");
+                   "2.8.11");
 }
 
 static void add_both(const char *name, GTestDataFunc test)

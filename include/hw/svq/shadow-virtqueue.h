@@ -77,8 +77,9 @@ int shadow_virtqueue_start(ShadowVirtqueue *svq, const ShadowVirtqueueConfig *co
                            GError **errp);
 
 /*
- * Main thread.  Takes a started queue from its thread: nothing is forwarded any more, but
- * the device may still work what it has.  Then the device is to be stopped.
+ * Main thread, not the queue's own.  Takes a started queue from its thread: nothing is
+ * forwarded any more, but the device may still work what it has.  Then the device is to be
+ * stopped.
  */
 void shadow_virtqueue_detach(ShadowVirtqueue *svq);
 

@@ -91,9 +91,9 @@ static inline const MemoryRange *memory_map_find(const MemoryMap *map, uint64_t 
 /* Whether [gpa, gpa + len) lies within @range. */
 static inline bool memory_range_holds(const MemoryRange *range, uint64_t gpa, uint64_t len)
 {
-    uint64_t offset = gpa - range->gpa;
+    uint64_t end;
 
-    return offset < range->size && len <= range->size - offset;
+    return !__builtin_add_overflow(gpa - range->gpa, len, &end) && end <= range->size;
 }
 
 /* The host address of [gpa, gpa + size), or NULL if that is not within one region. */

@@ -20,7 +20,7 @@
  * Barriers: taking acquires (split: the available index; packed: the descriptor's flags)
  * what the driver released; publishing releases what the driver acquires likewise.  The
  * full fences stand between our index and the driver's event field and pair with the
- * driver's own between its event field and our index (2.7.13.4.1, 2.8.21.3).
+ * driver's own between its event field and our index (2.7.13.4.1, 2.8.21.3.1).
  *
  * Threads: one at a time.  Virtio 1.3, sections 2.7 and 2.8.
  */
@@ -177,11 +177,11 @@ VRING_INLINE int vring_device_take_split(VringDevice *vr, const MemoryMap *map,
             break;
         }
         if (G_UNLIKELY(len == 0)) {
-            return vring_fail(&vr->error, "descriptor of length 0", "2.7.5", i, len);
+            return vring_fail(&vr->error, "descriptor of length 0", NULL, i, len);
         }
         if (G_UNLIKELY(n == num)) {
             return vring_fail(&vr->error, "descriptor chain loops or is longer than the queue",
-                              "2.7.5.1", i, n);
+                              "2.7.5.2", i, n);
         }
         if (G_UNLIKELY(write < written)) {
             return vring_fail(&vr->error, "device-readable descriptor after a writable one",
@@ -235,7 +235,7 @@ VRING_INLINE int vring_device_take_packed(VringDevice *vr, const MemoryMap *map,
         if (G_UNLIKELY(descs > room)) {
             return vring_fail(&vr->error,
                               "descriptor chain is longer than what is free of the queue",
-                              "2.8.6", vr->avail_idx, descs);
+                              "2.8.17", vr->avail_idx, descs);
         }
         if (++i >= num) {
             i = 0;
@@ -245,7 +245,7 @@ VRING_INLINE int vring_device_take_packed(VringDevice *vr, const MemoryMap *map,
             int ret;
 
             if (flags & VRING_DESC_F_NEXT || n) {
-                return vring_fail(&vr->error, "indirect descriptor in a chain", "2.8.7",
+                return vring_fail(&vr->error, "indirect descriptor in a chain", "2.8.19",
                                   vr->avail_idx, flags);
             }
             ret = vring_device_take_table(vr, map, addr, len, seg, n, max);
@@ -256,11 +256,11 @@ VRING_INLINE int vring_device_take_packed(VringDevice *vr, const MemoryMap *map,
             break;
         }
         if (G_UNLIKELY(len == 0)) {
-            return vring_fail(&vr->error, "descriptor of length 0", "2.8.4", vr->avail_idx, len);
+            return vring_fail(&vr->error, "descriptor of length 0", NULL, vr->avail_idx, len);
         }
         if (G_UNLIKELY(write < written)) {
             return vring_fail(&vr->error, "device-readable descriptor after a writable one",
-                              "2.8.5", vr->avail_idx, flags);
+                              "2.8.17", vr->avail_idx, flags);
         }
         written = write;
         seg[n++] = (VringSegment){ addr, len, write };
@@ -273,12 +273,12 @@ VRING_INLINE int vring_device_take_packed(VringDevice *vr, const MemoryMap *map,
 
     /* The id of a chain stands in its last descriptor (2.8.6). */
     if (G_UNLIKELY(buffer_id >= num)) {
-        return vring_fail(&vr->error, "buffer id is not below the queue size", "2.8.6",
+        return vring_fail(&vr->error, "buffer id is not below the queue size", "2.8.22",
                           vr->avail_idx, buffer_id);
     }
     slot = &vr->slots[buffer_id];
     if (G_UNLIKELY(slot->n_descs)) {
-        return vring_fail(&vr->error, "buffer id is in flight already", "2.8.6", vr->avail_idx,
+        return vring_fail(&vr->error, "buffer id is in flight already", "2.8.21.1", vr->avail_idx,
                           buffer_id);
     }
     vring_device_note_taken(vr, slot, buffer_id, descs);

@@ -23,7 +23,7 @@
  * Barriers: publishing releases what the device acquires (split: the available index;
  * packed: a descriptor's flags); collecting acquires what the device released.  The full
  * fences stand between our index and the device's event field and pair with the device's
- * own (2.7.13.4.1, 2.8.21.3).
+ * own (2.7.13.4.1, 2.8.21.3.1).
  *
  * Threads: one at a time.  Virtio 1.3, sections 2.7 and 2.8.
  */
@@ -133,24 +133,25 @@ VRING_INLINE void vring_driver_add_split(VringDriver *vr, const VringSegment *se
 {
     const uint32_t head = vr->free_head;
     VringDriverSlot *slot = &vr->slots[head];
+    VringDesc *desc;
     uint32_t i = head;
 
     vr->num_free -= n;
     slot->n_descs = n;
-    for (;; seg++) {
+    for (; n > 1; n--, seg++) {
         const uint32_t next = vr->next[i];
-        const uint32_t more = --n ? VRING_DESC_F_NEXT : 0;
-        VringDesc *desc = &vr->desc[i];
 
+        desc = &vr->desc[i];
         le64_store(&desc->addr, seg->addr);
-        le64_store(&desc->meta, vring_split_meta(seg->len, seg->flags | more | extra_flags, next));
+        le64_store(&desc->meta, vring_split_meta(seg->len, seg->flags | VRING_DESC_F_NEXT, next));
         writable += seg->flags & VRING_DESC_F_WRITE ? seg->len : 0;
-        if (!more) {
-            vr->free_head = (uint16_t)next;
-            break;
-        }
         i = next;
     }
+    desc = &vr->desc[i];
+    le64_store(&desc->addr, seg->addr);
+    le64_store(&desc->meta, vring_split_meta(seg->len, seg->flags | extra_flags, 0));
+    writable += seg->flags & VRING_DESC_F_WRITE ? seg->len : 0;
+    vr->free_head = vr->next[i];
     slot->cookie = cookie;
     slot->writable = writable;
     slot->last = i;
@@ -352,12 +353,12 @@ VRING_INLINE int vring_driver_collect(VringDriver *vr, const bool packed, uint32
     }
     if (G_UNLIKELY(id >= vr->num)) {
         return vring_fail(&vr->error, "used id is not below the queue size",
-                          packed ? "2.8.6" : "2.7.8", vr->used_idx, id);
+                          packed ? "2.8.22" : "2.7.8", vr->used_idx, id);
     }
     slot = &vr->slots[id];
     descs = slot->n_descs;
     if (G_UNLIKELY(!descs)) {
-        return vring_fail(&vr->error, "used id is not in flight", packed ? "2.8.6" : "2.7.8",
+        return vring_fail(&vr->error, "used id is not in flight", packed ? "2.8.22" : "2.7.8",
                           vr->used_idx, id);
     }
     if (G_UNLIKELY(used_len > slot->writable)) {

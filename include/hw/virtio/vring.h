@@ -26,7 +26,7 @@
  */
 #define VRING_INLINE static inline __attribute__((always_inline))
 
-/* Descriptor flags (2.7.5, 2.8.5). */
+/* Descriptor flags (2.7.5, 2.8.13). */
 #define VRING_DESC_F_NEXT       0x0001
 #define VRING_DESC_F_WRITE      0x0002
 #define VRING_DESC_F_INDIRECT   0x0004
@@ -146,7 +146,7 @@ typedef struct VringAreas {
     void *device;
 } VringAreas;
 
-/* Bytes of each area for @num descriptors (2.7, 2.8.13). */
+/* Bytes of each area for @num descriptors (2.7, 2.8.10.1). */
 static inline size_t vring_desc_size(unsigned int num)
 {
     return (size_t)num * sizeof(VringDesc);
@@ -231,7 +231,7 @@ typedef struct VringSegment {
 /* What is wrong with a ring: filled in when a function returns -EPROTO. */
 typedef struct VringError {
     const char *what;       /* in words */
-    const char *section;    /* of the virtio 1.3 specification */
+    const char *section;    /* of the virtio 1.3 specification; NULL: it is a rule of ours */
     uint32_t index;         /* where: descriptor index or ring position */
     uint64_t value;         /* what stood there */
 } VringError;
@@ -246,6 +246,9 @@ typedef struct VringConfig {
 
 /* 0, or -EINVAL with @error: a size or an alignment that section 2.7 or 2.8 forbids. */
 int vring_config_check(const VringConfig *config, VringError *error);
+
+/* One line for a person; free it. */
+char *vring_error_to_string(const VringError *error);
 
 __attribute__((cold, noinline)) void vring_error_set(VringError *error, const char *what,
                                                      const char *section, uint32_t index,
