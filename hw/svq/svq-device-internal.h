@@ -66,6 +66,7 @@ struct SvqDevice {
     MemoryMap *device_map;      /* the guest's memory and the arena */
     MemoryRegion *arena;        /* all shadow rings */
     uint64_t arena_stride;      /* bytes of one virtqueue */
+    uint32_t arena_num;         /* descriptors that these have room for */
 };
 
 static inline bool svq_has_feature(uint64_t features, unsigned int bit)

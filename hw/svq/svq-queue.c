@@ -56,7 +56,18 @@ static ArenaLayout arena_layout(uint32_t num, bool packed, bool indirect)
     return layout;
 }
 
-static uint32_t arena_num(const SvqDevice *dev)
+static uint32_t power_of_two(uint32_t num)
+{
+    uint32_t power = 1;
+
+    while (power < num) {
+        power *= 2;
+    }
+    return power;
+}
+
+/* Descriptors that each queue's share has room for. */
+static uint32_t choose_arena_num(const SvqDevice *dev)
 {
     uint32_t num = MAX(ARENA_MIN_NUM, dev->queue_size);
     unsigned int i;
@@ -64,7 +75,7 @@ static uint32_t arena_num(const SvqDevice *dev)
     for (i = 0; i < dev->n_queues; i++) {
         num = MAX(num, dev->queues[i].num);
     }
-    return MIN(num, VRING_MAX_SIZE);
+    return power_of_two(num);
 }
 
 static int place_arena(const SvqDevice *dev, uint64_t size, uint64_t *iova)
@@ -95,17 +106,11 @@ static int place_arena(const SvqDevice *dev, uint64_t size, uint64_t *iova)
     return ret;
 }
 
-/* Bytes that one virtqueue may need. */
-static uint64_t wanted_stride(const SvqDevice *dev)
-{
-    const uint32_t num = arena_num(dev);
-
-    return MAX(arena_layout(num, false, true).size, arena_layout(num, true, true).size);
-}
-
 static int create_arena(SvqDevice *dev, GError **errp)
 {
-    const uint64_t stride = wanted_stride(dev);
+    const uint32_t num = choose_arena_num(dev);
+    const uint64_t stride = MAX(arena_layout(num, false, true).size,
+                                arena_layout(num, true, true).size);
     const uint64_t size = stride * dev->n_queues;
     uint64_t iova;
     int fd, ret = place_arena(dev, size, &iova);
@@ -129,6 +134,7 @@ static int create_arena(SvqDevice *dev, GError **errp)
     }
     dev->arena = memory_region_new(fd, 0, iova, size, iova, errp);
     dev->arena_stride = stride;
+    dev->arena_num = num;
     return dev->arena ? 0 : -ENOMEM;
 }
 
@@ -324,19 +330,13 @@ static void queue_broken(void *opaque)
     event_notifier_set(&queue->dev->broken);
 }
 
+/* A guest's ring that was not known when the arena was made may have to do with a shorter one. */
 static uint32_t shadow_num(const SvqQueue *queue)
 {
     const SvqDevice *dev = queue->dev;
-    uint32_t num = dev->queue_size ? dev->queue_size : queue->num;
-    uint32_t power = 1;
+    uint32_t num = dev->queue_size ? dev->queue_size : MIN(queue->num, dev->arena_num);
 
-    if (queue->shadow_packed) {
-        return num;
-    }
-    while (power < num) {
-        power *= 2;
-    }
-    return power;
+    return queue->shadow_packed ? num : power_of_two(num);
 }
 
 static int make_notifiers(SvqQueue *queue)
@@ -429,17 +429,6 @@ static int start_rings(SvqQueue *queue, GError **errp)
         return ret;
     }
     describe_shadow_ring(queue, &config, &ring);
-    if ((queue->index + 1) * dev->arena_stride > dev->arena->size ||
-        ring.num > VRING_MAX_SIZE ||
-        arena_layout(ring.num, queue->shadow_packed, config.tables != NULL).size >
-            dev->arena_stride) {
-        g_set_error(errp, G_FILE_ERROR, G_FILE_ERROR_INVAL,
-                    "%s queue %u: a shadow ring of %" PRIu32 " descriptors does not fit beside the "
-                    "others; set queue-size",
-                    dev->id, queue->index, ring.num);
-        return -ENOSPC;
-    }
-
     ret = shadow_virtqueue_start(queue->svq, &config, errp);
     if (ret < 0) {
         return ret;
@@ -470,7 +459,7 @@ static int start_queue(SvqQueue *queue, GError **errp)
     int ret;
 
     /* An arena that nobody uses makes way for a larger one. */
-    if (dev->device_started && wanted_stride(dev) > dev->arena_stride && !any_started(dev)) {
+    if (dev->device_started && choose_arena_num(dev) > dev->arena_num && !any_started(dev)) {
         svq_device_stop(dev);
     }
     ret = dev->device_started ? 0 : start_device(dev, errp);
@@ -564,14 +553,15 @@ void svq_device_stop(SvqDevice *dev)
 /* Goes on with the rings at their new host addresses, or gives up on the queue. */
 static void resume_queue(SvqQueue *queue)
 {
-    VringAreas areas;
+    VringConfig config = { .num = queue->num, .packed = queue->guest_packed };
+    VringError error;
 
-    if (find_guest_areas(queue, &areas)) {
-        shadow_virtqueue_resume(queue->svq, &areas);
+    if (find_guest_areas(queue, &config.areas) && vring_config_check(&config, &error) == 0) {
+        shadow_virtqueue_resume(queue->svq, &config.areas);
         return;
     }
-    g_warning("%s queue %u: its ring is not within the guest's memory any more", queue->dev->id,
-              queue->index);
+    g_warning("%s queue %u: its ring is not within the guest's memory any more, or misaligned",
+              queue->dev->id, queue->index);
     svq_queue_stop(queue);
     queue->refused = true;
     event_notifier_set(&queue->err);
