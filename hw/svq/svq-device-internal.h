@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The inside of an SvqDevice, shared by its three parts: svq-device.c (life, the device side's
- * news), svq-guest.c (what the VMM says) and svq-queue.c (starting and stopping).
+ * The inside of an SvqDevice, shared by its parts: svq-device.c (life, the device side's news),
+ * svq-guest.c (what the VMM says), svq-backend.c (what the device is told) and svq-queue.c
+ * (starting and stopping queues).
  */
 #ifndef HW_SVQ_SVQ_DEVICE_INTERNAL_H
 #define HW_SVQ_SVQ_DEVICE_INTERNAL_H
@@ -80,6 +81,33 @@ extern const VhostUserServerOps svq_guest_ops;
 /* Which ring features are offered to the guest, beside the device's own. */
 uint64_t svq_guest_offered(const SvqDevice *dev);
 
+/* svq-backend.c */
+
+/* Starts the device side: features, memory, status. 0, or -errno with @errp. */
+int svq_backend_start(SvqDevice *dev, GError **errp);
+
+/* The device side is stopped, or gone: lets go of what it had. */
+void svq_backend_forget(SvqDevice *dev);
+
+/* Tells the device DRIVER_OK once the device is started and the guest's driver is there. */
+int svq_device_driver_ok(SvqDevice *dev, GError **errp);
+
+/* What the device is to know: the memory of @guest, and the arena. */
+MemoryMap *svq_backend_make_map(const SvqDevice *dev, const MemoryMap *guest, GError **errp);
+
+/* Describes a queue's shadow ring to both who work it. */
+void svq_backend_describe_ring(const SvqQueue *queue, ShadowVirtqueueConfig *config,
+                               VhostRing *ring);
+
+/* Whether a guest's ring is larger than the arena has room for. */
+bool svq_backend_has_outgrown_arena(const SvqDevice *dev);
+
+/*
+ * A device side that went away during a call that returned @ret is no fault of the VMM: it
+ * gets all that it missed when it is back.  Then 0, else @ret.
+ */
+int svq_backend_forgive_gone(const SvqDevice *dev, int ret, GError **errp);
+
 /* svq-queue.c */
 
 /* Starts @queue if all that it needs has been said, and nothing of it has failed before. */
@@ -93,9 +121,6 @@ int svq_queue_enable(SvqQueue *queue, bool enable, GError **errp);
 
 /* All queues; then the device side is reset. */
 void svq_device_stop(SvqDevice *dev);
-
-/* Tells the device DRIVER_OK once the device is started and the guest's driver is there. */
-int svq_device_driver_ok(SvqDevice *dev, GError **errp);
 
 /* Publishes a new map of the guest's memory, owned from here on, to queues and device. */
 int svq_device_set_map(SvqDevice *dev, MemoryMap *map, GError **errp);

@@ -18,14 +18,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "hw/virtio/features.h"
+
 #define VHOST_USER_FLAG_VERSION         0x1u
 #define VHOST_USER_FLAG_VERSION_MASK    0x3u
 #define VHOST_USER_FLAG_REPLY           0x4u
 #define VHOST_USER_FLAG_NEED_REPLY      0x8u
-
-/* Virtio feature bits that mean something to vhost only. */
-#define VHOST_F_LOG_ALL                 26
-#define VHOST_USER_F_PROTOCOL_FEATURES  30
 
 /* Protocol feature bits, the ones that we use. */
 #define VHOST_USER_PROTOCOL_F_MQ                    0

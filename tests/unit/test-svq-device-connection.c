@@ -166,6 +166,7 @@ static void test_call_follows_new_descriptor(void)
         vring_driver_enable_call(&rig.vmm.rings[1].driver, false);
         vmm_add(&rig.vmm, 1, vmm_buffer_gpa(1, i), 500, i);
         vmm_do(&rig.vmm, VHOST_USER_SET_VRING_CALL, 1, 0);
+        g_assert_true(vmm_has_call(&rig.vmm, 1));
         vmm_wait_used(&rig.vmm, 1, &cookie, &len);
         g_assert_cmpuint(cookie, ==, i);
         vmm_wait_used(&rig.vmm, 0, &cookie, &len);
