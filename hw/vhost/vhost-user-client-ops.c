@@ -2,9 +2,11 @@
 /*
  * VhostDevice over vhost-user: each operation as the messages that make it.
  *
- * A device address (iova) goes over the wire as guest address and as user address
- * both.  So ring addresses, which vhost-user has as user addresses, are iovas too, and
- * the back end can name nothing but what the map gives it.
+ * A device address (iova) goes over the wire as guest address, and with a number of the
+ * region in its upper bits as user address, which is what vhost-user names rings by.  The
+ * number tells regions apart that are alike but for their file: DPDK's vhost (22.11) keeps
+ * its old mapping if a table repeats all addresses and sizes, be it of another file, of
+ * another guest even.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -43,6 +45,17 @@ static int client_set_features(VhostDevice *dev, uint64_t features, GError **err
     return ret;
 }
 
+/* Bits of an iova; the user address has the number above them. */
+#define IOVA_BITS 48
+
+static uint64_t tagged_address(const MemoryRegion *region)
+{
+    if ((region->iova + (region->size - 1)) >> IOVA_BITS) {
+        return region->iova;
+    }
+    return region->iova | (region->serial & INT16_MAX) << IOVA_BITS;
+}
+
 static int describe_region(const MemoryRegion *region, VhostUserSentRegion *out, GError **errp)
 {
     struct stat st;
@@ -54,7 +67,7 @@ static int describe_region(const MemoryRegion *region, VhostUserSentRegion *out,
         .wire = {
             .gpa = region->iova,
             .size = region->size,
-            .user_addr = region->iova,
+            .user_addr = tagged_address(region),
             .fd_offset = region->fd_offset,
         },
         .dev = st.st_dev,
@@ -139,6 +152,7 @@ static int send_table(VhostUserClient *c, const MemoryMap *map,
 {
     VhostUserMessage m = vhost_user_client_message(VHOST_USER_SET_MEM_TABLE);
     unsigned int i;
+    int ret;
 
     m.header.size = (uint32_t)VHOST_USER_MEM_TABLE_SIZE(n);
     m.payload.mem_table.count = n;
@@ -147,7 +161,28 @@ static int send_table(VhostUserClient *c, const MemoryMap *map,
         m.payload.mem_table.regions[i] = regions[i].wire;
         m.fds[i] = map->regions[i]->fd;
     }
-    return vhost_user_client_request(c, &m, NULL, errp);
+    ret = vhost_user_client_request(c, &m, NULL, errp);
+    if (ret == 0) {
+        g_free(c->sent);
+        c->sent = g_memdup2(regions, MAX(n, 1) * sizeof(regions[0]));
+        c->n_sent = n;
+    }
+    return ret;
+}
+
+/* What the back end was told is the user address of @iova. */
+static uint64_t user_address(const VhostUserClient *c, uint64_t iova)
+{
+    unsigned int i;
+
+    for (i = 0; i < c->n_sent; i++) {
+        uint64_t offset = iova - c->sent[i].wire.gpa;
+
+        if (offset < c->sent[i].wire.size) {
+            return c->sent[i].wire.user_addr + offset;
+        }
+    }
+    return iova;        /* nowhere: the back end will say so */
 }
 
 static int client_set_memory(VhostDevice *dev, const MemoryMap *map, GError **errp)
@@ -201,9 +236,9 @@ static int send_vring_addr(VhostUserClient *c, unsigned int index, const VhostRi
 
     m.header.size = sizeof(m.payload.addr);
     m.payload.addr.index = index;
-    m.payload.addr.desc = ring->desc_iova;
-    m.payload.addr.avail = ring->driver_iova;
-    m.payload.addr.used = ring->device_iova;
+    m.payload.addr.desc = user_address(c, ring->desc_iova);
+    m.payload.addr.avail = user_address(c, ring->driver_iova);
+    m.payload.addr.used = user_address(c, ring->device_iova);
     return vhost_user_client_request(c, &m, NULL, errp);
 }
 

@@ -127,16 +127,22 @@ int vhost_user_server_add_mem_reg(VhostUserServer *s, VhostUserMessage *m,
 {
     g_autoptr(VhostUserMemory) next = memory_copy(s, UINT_MAX);
     MemoryRegion *region;
+    unsigned int i;
 
-    if (next->n >= max_regions(s)) {
-        return vhost_user_error(errp, ENOSPC, "more than %u memory regions", max_regions(s));
-    }
-    region = memory_region_new(vhost_user_message_take_fd(m, 0),
-                               m->payload.mem_reg.region.fd_offset, m->payload.mem_reg.region.gpa,
-                               m->payload.mem_reg.region.size,
-                               m->payload.mem_reg.region.user_addr, errp);
+    region = region_get(s, &m->payload.mem_reg.region, vhost_user_message_take_fd(m, 0), errp);
     if (!region) {
         return -EINVAL;
+    }
+    for (i = 0; i < next->n; i++) {
+        if (next->regions[i] == region) {
+            /* QEMU 7.2 says everything once for each queue pair. */
+            memory_region_unref(region);
+            return 0;
+        }
+    }
+    if (next->n >= max_regions(s)) {
+        memory_region_unref(region);
+        return vhost_user_error(errp, ENOSPC, "more than %u memory regions", max_regions(s));
     }
     next->regions[next->n++] = region;
     return memory_commit(s, next, errp);
@@ -155,8 +161,8 @@ int vhost_user_server_rem_mem_reg(VhostUserServer *s, VhostUserMessage *m,
         }
     }
     if (i == s->memory.n) {
-        return vhost_user_error(errp, ENOENT, "no memory region at 0x%" PRIx64,
-                                m->payload.mem_reg.region.gpa);
+        /* Likewise said twice: what is not there is removed. */
+        return 0;
     }
     next = memory_copy(s, i);
     return memory_commit(s, next, errp);

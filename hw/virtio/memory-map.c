@@ -40,6 +40,7 @@ static uint64_t file_page_size(int fd)
 MemoryRegion *memory_region_new(int fd, uint64_t offset, uint64_t gpa, uint64_t size,
                                 uint64_t user_addr, GError **errp)
 {
+    static uint64_t serials;        /* main thread */
     const uint64_t page_mask = file_page_size(fd) - 1;
     const uint64_t head = offset & page_mask;
     const uint64_t mapping_size = (head + size + page_mask) & ~page_mask;
@@ -91,6 +92,7 @@ MemoryRegion *memory_region_new(int fd, uint64_t offset, uint64_t gpa, uint64_t 
     region->host = (uint8_t *)mapping + head;
     region->fd = fd;
     region->fd_offset = offset;
+    region->serial = ++serials;
     region->mapping = mapping;
     region->mapping_size = mapping_size;
     g_atomic_ref_count_init(&region->refs);

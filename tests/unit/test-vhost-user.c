@@ -358,7 +358,7 @@ static void test_regions_come_and_go(void)
     }
     g_assert_cmpuint(owner.n_regions, ==, 0);
     m = peer_message(VHOST_USER_REM_MEM_REG, 40);
-    g_assert_cmpuint(peer_ack(fd, &m), ==, 1);  /* none left */
+    g_assert_cmpuint(peer_ack(fd, &m), ==, 0);  /* none left: said twice, as QEMU 7.2 does */
     close(fd);
     close(memfd);
     vhost_user_server_free(server);

@@ -31,6 +31,7 @@ typedef struct MemoryRegion {
     uint8_t *host;          /* what we call gpa */
     int fd;                 /* the memory's file, owned */
     uint64_t fd_offset;     /* of gpa, bytes */
+    uint64_t serial;        /* differs between any two regions of this process */
     /* private */
     void *mapping;
     size_t mapping_size;
