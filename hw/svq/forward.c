@@ -80,6 +80,16 @@ static inline __attribute__((always_inline)) int translate(ShadowVirtqueue *svq,
     return n;
 }
 
+static __attribute__((cold, noinline)) uint64_t segments_bytes(const VringSegment *seg, int n)
+{
+    uint64_t bytes = 0;
+
+    while (n--) {
+        bytes += seg[n].len;
+    }
+    return bytes;
+}
+
 static inline __attribute__((always_inline)) unsigned int
 offer_burst(ShadowVirtqueue *svq, const bool guest_packed, const bool shadow_packed)
 {
@@ -114,6 +124,8 @@ offer_burst(ShadowVirtqueue *svq, const bool guest_packed, const bool shadow_pac
         if (G_UNLIKELY(!vring_driver_has_room(shadow, (unsigned int)n))) {
             svq->need_room = vring_driver_descs(shadow, (unsigned int)n);
             vring_device_untake(guest, guest_packed, id);
+            /* It is counted when it is offered. */
+            bytes -= segments_bytes(seg, n);
             break;
         }
         vring_driver_add(shadow, shadow_packed, seg, (unsigned int)n, id);

@@ -257,9 +257,11 @@ static void model_return(World *world, Buffer *buffer)
 
 static void step_offer(World *world)
 {
-    uint64_t kicks = shadow_virtqueue_get_counters(world->svq).kicks_sent;
-    unsigned int n = shadow_virtqueue_offer(world->svq), i;
-    bool kicked = shadow_virtqueue_get_counters(world->svq).kicks_sent != kicks;
+    const ShadowVirtqueueCounters before = shadow_virtqueue_get_counters(world->svq);
+    unsigned int n = shadow_virtqueue_offer(world->svq), i, j;
+    const ShadowVirtqueueCounters after = shadow_virtqueue_get_counters(world->svq);
+    bool kicked = after.kicks_sent != before.kicks_sent;
+    uint64_t bytes = 0;
 
     for (i = 0; i < SVQ_BURST; i++) {
         Buffer *buffer = g_queue_peek_head(&world->available);
@@ -268,11 +270,16 @@ static void step_offer(World *world)
             break;
         }
         world->shadow_free -= descs(&world->shadow, buffer->pieces);
+        for (j = 0; j < buffer->n; j++) {
+            bytes += element(buffer, j).len;
+        }
         g_queue_pop_head(&world->available);
         g_queue_push_tail(&world->offered, buffer);
         g_queue_push_tail(&world->in_flight, g_rc_box_acquire(buffer));
     }
     g_assert_cmpuint(n, ==, i);
+    g_assert_cmpuint(after.buffers - before.buffers, ==, n);
+    g_assert_cmpuint(after.bytes - before.bytes, ==, bytes);
     if (kicked) {
         world->device_asleep = false;
     }
