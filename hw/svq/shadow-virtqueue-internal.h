@@ -38,6 +38,7 @@ struct ShadowVirtqueue {
     unsigned int (*give_back)(ShadowVirtqueue *svq);
     AioContext *ctx;
     MemoryMap *const *map;
+    SvqLogging *const *logging;
     VringSegment *segments;         /* scratch of one buffer */
     unsigned int max_segments;      /* room in @segments: more, for buffers that straddle */
     EventNotifier device_kick, device_call;
@@ -52,6 +53,8 @@ struct ShadowVirtqueue {
     unsigned int need_room;         /* shadow descriptors that the next buffer takes, if known */
     const MemoryRange *hit;         /* the last that held an address; valid for @hit_generation */
     uint64_t hit_generation;
+
+    DirtyLogCache dirty;            /* empty but within a burst */
 
     _Alignas(SVQ_CACHE_LINE) VringDevice guest;
     _Alignas(SVQ_CACHE_LINE) VringDriver shadow;
@@ -83,13 +86,33 @@ static inline bool svq_is_running(const ShadowVirtqueue *svq)
 /* Owner.  Breaks the queue, once, with words: @side "guest" or "device" is at fault. */
 void svq_break(ShadowVirtqueue *svq, const char *side, const VringError *error);
 
+/* forward-log.c, while @logging is on.  Owner. */
+
+/* The device wrote what it says of @buffer.  In the log when dirty_log_flush() returns. */
+void svq_log_written(ShadowVirtqueue *svq, const SvqLogging *logging, const VringCollected *buffer);
+
+/* In the log when they return: */
+
+/* What was put in the guest's ring since the last time, and published. */
+void svq_log_used(ShadowVirtqueue *svq, const SvqLogging *logging);
+
+/* Our wish for kicks was written. */
+void svq_log_kick_wish(ShadowVirtqueue *svq, const SvqLogging *logging);
+
+/* All of the guest's ring that we may write. */
+void svq_log_ring(ShadowVirtqueue *svq, const SvqLogging *logging);
+
 /* Owner.  Publishes what was put in the guest's ring and calls the guest if it wants that. */
-static inline void svq_publish_to_guest(ShadowVirtqueue *svq, const bool packed)
+VRING_INLINE void svq_publish_to_guest(ShadowVirtqueue *svq, const bool packed,
+                                       const SvqLogging *logging)
 {
     if (!vring_device_has_unpublished(&svq->guest, packed)) {
         return;
     }
     vring_device_publish(&svq->guest, packed);
+    if (logging) {
+        svq_log_used(svq, logging);
+    }
     if (vring_device_needs_call(&svq->guest, packed)) {
         event_notifier_set(&svq->guest_call);
         svq_counter_add(&svq->counters.calls_sent, 1);

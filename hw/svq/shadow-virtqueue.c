@@ -22,6 +22,9 @@
 /* Bursts that one wake-up may move in a direction before others get their turn. */
 #define SVQ_BUDGET 4
 
+/* Where the logging of a queue is published that has none. */
+static SvqLogging *const no_logging;
+
 ShadowVirtqueue *shadow_virtqueue_new(const char *name)
 {
     ShadowVirtqueue *svq = g_aligned_alloc0(1, sizeof(*svq), SVQ_CACHE_LINE);
@@ -77,6 +80,23 @@ unsigned int shadow_virtqueue_return(ShadowVirtqueue *svq)
     return svq_is_running(svq) ? svq->give_back(svq) : 0;
 }
 
+/* Whether the guest shall kick; true if it shall and there is work already. */
+static bool want_kicks(ShadowVirtqueue *svq, bool want)
+{
+    const SvqLogging *logging = rcu_dereference(*svq->logging);
+    bool more = false;
+
+    if (want) {
+        more = vring_device_enable_kick(&svq->guest, svq->guest.packed);
+    } else {
+        vring_device_disable_kick(&svq->guest, svq->guest.packed);
+    }
+    if (G_UNLIKELY(logging)) {
+        svq_log_kick_wish(svq, logging);
+    }
+    return more;
+}
+
 static bool waits_for_room(const ShadowVirtqueue *svq)
 {
     return svq->shadow.num_free < svq->need_room;
@@ -110,7 +130,7 @@ static bool rearm(ShadowVirtqueue *svq)
     bool more = false;
 
     if (!svq->kick_polled && !waits_for_room(svq)) {
-        more |= vring_device_enable_kick(&svq->guest, svq->guest.packed);
+        more |= want_kicks(svq, true);
     }
     if (!svq->call_polled) {
         more |= vring_driver_enable_call(&svq->shadow, svq->shadow.packed);
@@ -120,7 +140,7 @@ static bool rearm(ShadowVirtqueue *svq)
 
 static void silence(ShadowVirtqueue *svq)
 {
-    vring_device_disable_kick(&svq->guest, svq->guest.packed);
+    want_kicks(svq, false);
     vring_driver_disable_call(&svq->shadow, svq->shadow.packed);
 }
 
@@ -200,7 +220,7 @@ static void kick_poll_begin(void *opaque)
     ShadowVirtqueue *svq = opaque;
 
     svq->kick_polled = true;
-    vring_device_disable_kick(&svq->guest, svq->guest.packed);
+    want_kicks(svq, false);
 }
 
 static void kick_poll_end(void *opaque)
@@ -210,7 +230,7 @@ static void kick_poll_end(void *opaque)
     svq->kick_polled = false;
     if (!waits_for_room(svq)) {
         /* What is there already is found by the poll that follows. */
-        vring_device_enable_kick(&svq->guest, svq->guest.packed);
+        want_kicks(svq, true);
     }
 }
 
@@ -336,6 +356,7 @@ int shadow_virtqueue_start(ShadowVirtqueue *svq, const ShadowVirtqueueConfig *co
     svq->give_back = forward->give_back;
     svq->ctx = config->ctx;
     svq->map = config->map;
+    svq->logging = config->logging ? config->logging : &no_logging;
     svq->max_segments = MAX(config->guest.num, SVQ_MAX_TABLE) + SVQ_MAX_STRADDLES;
     svq->segments = g_new(VringSegment, svq->max_segments);
     svq->guest_kick.fd = config->guest_kick_fd;
@@ -348,6 +369,10 @@ int shadow_virtqueue_start(ShadowVirtqueue *svq, const ShadowVirtqueueConfig *co
     svq->kick_polled = svq->call_polled = false;
     svq->need_room = 1;
     svq->hit_generation = 0;
+    if (*svq->logging) {
+        /* Whatever its start has written there. */
+        svq_log_ring(svq, *svq->logging);
+    }
     aio_bh_init(&svq->work, work, svq);
     atomic_store(&svq->state, SVQ_QUEUE_RUNNING);
     if (!svq->ctx) {
@@ -404,7 +429,7 @@ void shadow_virtqueue_stop(ShadowVirtqueue *svq, VringBase *base)
     while (!svq->shadow.error.what && svq->give_back(svq)) {
     }
     vring_device_settle(&svq->guest);
-    svq_publish_to_guest(svq, svq->guest.packed);
+    svq_publish_to_guest(svq, svq->guest.packed, *svq->logging);
     *base = vring_device_base(&svq->guest);
     cleanup_rings(svq);
     atomic_store(&svq->state, SVQ_QUEUE_STOPPED);

@@ -8,6 +8,7 @@
 #define HW_SVQ_SVQ_DEVICE_INTERNAL_H
 
 #include "hw/svq/svq-device.h"
+#include "hw/svq/dirty-log.h"
 #include "hw/virtio/features.h"
 #include "util/event-notifier.h"
 #include "util/iova-tree.h"
@@ -31,11 +32,13 @@ typedef struct SvqQueue {
     uint32_t base;              /* as in vhost messages */
     bool base_is_ours;          /* where we stopped, not what the VMM said */
     EventNotifier kick, call, err;
+    SvqLogging *logging;        /* published to the queue by RCU; NULL: nothing is logged */
 
     /* What we made of it. */
     bool started;               /* the shadow virtqueue is, and the device has its ring */
     bool refused;               /* it could not be started; not tried again until reset */
     bool guest_packed, shadow_packed;
+    uint64_t desc_gpa;          /* where the guest's descriptor area lies, while started */
     EventNotifier device_kick, device_call;
 } SvqQueue;
 
@@ -56,7 +59,9 @@ struct SvqDevice {
 
     /* The guest's side. */
     bool features_set;
-    uint64_t guest_features;
+    uint64_t guest_features;    /* without LOG_ALL, which is ours */
+    bool log_all;               /* LOG_ALL is on */
+    DirtyLog *log;              /* NULL: the VMM gave none */
     uint8_t status;
     MemoryMap *map;             /* published to the queues by RCU; never NULL */
 
@@ -80,6 +85,21 @@ extern const VhostUserServerOps svq_guest_ops;
 
 /* Which ring features are offered to the guest, beside the device's own. */
 uint64_t svq_guest_offered(const SvqDevice *dev);
+
+/* svq-log.c */
+
+/* Tells each queue what it has to log; from the return on it does. */
+void svq_device_update_logging(SvqDevice *dev);
+
+/* The VMM gave a log; takes what references it wants.  Too short for the memory: -EINVAL. */
+int svq_device_set_log(SvqDevice *dev, MemoryRegion *region, GError **errp);
+
+/* Whether @log, if there is one, has a bit for each page of @map: 0, or -EINVAL. */
+int svq_device_check_log(const SvqDevice *dev, const DirtyLog *log, const MemoryMap *map,
+                         GError **errp);
+
+/* The VMM is gone, and the log with it. */
+void svq_device_forget_log(SvqDevice *dev);
 
 /* svq-backend.c */
 

@@ -24,7 +24,8 @@ uint64_t svq_guest_offered(const SvqDevice *dev)
     features |= offer->event_idx != ON_OFF_AUTO_OFF ? VIRTIO_F_BIT(VIRTIO_F_EVENT_IDX) : 0;
     features |= offer->indirect_desc != ON_OFF_AUTO_OFF ? VIRTIO_F_BIT(VIRTIO_F_INDIRECT_DESC) : 0;
     features |= offer->in_order != ON_OFF_AUTO_OFF ? VIRTIO_F_BIT(VIRTIO_F_IN_ORDER) : 0;
-    return virtio_features_close(features);
+    /* Whatever the device can: it is we who see what it writes. */
+    return virtio_features_close(features) | VIRTIO_F_BIT(VHOST_F_LOG_ALL);
 }
 
 static uint64_t guest_must_have(const SvqDevice *dev)
@@ -100,6 +101,7 @@ static void guest_disconnected(void *opaque)
     dev->features_set = false;
     dev->guest_features = 0;
     dev->status = 0;
+    svq_device_forget_log(dev);
     svq_device_set_map(dev, memory_map_new(NULL, 0, NULL), NULL);
 }
 
@@ -122,6 +124,7 @@ static int guest_set_features(void *opaque, uint64_t features, GError **errp)
     SvqDevice *dev = opaque;
     const uint64_t offered = svq_guest_offered(dev);
     const uint64_t missing = guest_must_have(dev) & ~features;
+    const bool log_all = svq_has_feature(features, VHOST_F_LOG_ALL);
 
     if (features & ~offered) {
         return refuse_features(dev, "takes what was not offered", features & ~offered, errp);
@@ -129,6 +132,10 @@ static int guest_set_features(void *opaque, uint64_t features, GError **errp)
     if (missing) {
         return refuse_features(dev, "refuses what is asked to be on", missing, errp);
     }
+    if (log_all && svq_device_check_log(dev, dev->log, dev->map, errp) < 0) {
+        return -EINVAL;
+    }
+    features &= ~VIRTIO_F_BIT(VHOST_F_LOG_ALL);
     if (dev->device_started && features != dev->guest_features) {
         if (any_enabled(dev)) {
             return refuse_features(dev, "changes features of enabled queues",
@@ -146,6 +153,12 @@ static int guest_set_features(void *opaque, uint64_t features, GError **errp)
     }
     dev->features_set = true;
     dev->guest_features = features;
+    if (log_all != dev->log_all) {
+        /* While they run: this is how a live migration begins and ends. */
+        dev->log_all = log_all;
+        svq_device_update_logging(dev);
+        g_info("%s: logging of what the device writes is %s", dev->id, log_all ? "on" : "off");
+    }
     update_queues(dev);
     return 0;
 }
@@ -193,6 +206,11 @@ static int guest_set_memory(void *opaque, MemoryRegion *const *regions, unsigned
     }
     update_queues(dev);
     return 0;
+}
+
+static int guest_set_log(void *opaque, MemoryRegion *log, GError **errp)
+{
+    return svq_device_set_log(opaque, log, errp);
 }
 
 /*
@@ -250,8 +268,13 @@ static int guest_set_vring_addr(void *opaque, unsigned int index, const VhostVri
         ret = make_stopped(queue, "ring address", errp);
     }
     if (ret == 0) {
+        const bool relog = addr->log != queue->addr.log || addr->log_gpa != queue->addr.log_gpa;
+
         queue->addr = *addr;
         queue->addr_set = true;
+        if (relog) {
+            svq_device_update_logging(dev);
+        }
         svq_queue_update(queue);
     }
     return ret;
@@ -378,6 +401,8 @@ static int guest_reset(void *opaque, GError **errp)
     }
     dev->features_set = false;
     dev->guest_features = 0;
+    dev->log_all = false;
+    svq_device_update_logging(dev);
     dev->status = 0;
     return 0;
 }
@@ -391,6 +416,7 @@ const VhostUserServerOps svq_guest_ops = {
     .get_max_regions = guest_get_max_regions,
     .has_config = guest_has_config,
     .set_memory = guest_set_memory,
+    .set_log = guest_set_log,
     .set_vring_num = guest_set_vring_num,
     .set_vring_addr = guest_set_vring_addr,
     .set_vring_base = guest_set_vring_base,

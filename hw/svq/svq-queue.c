@@ -10,13 +10,14 @@
 #include <inttypes.h>
 
 /* The guest's rings are named by the VMM's user addresses (vhost-user, SET_VRING_ADDR). */
-static bool find_guest_areas(const SvqQueue *queue, VringAreas *areas)
+static bool find_guest_areas(SvqQueue *queue, VringAreas *areas)
 {
     const MemoryMap *map = queue->dev->map;
     const VhostVringAddr *addr = &queue->addr;
     const bool packed = queue->guest_packed;
 
-    areas->desc = memory_map_host_of_user(map, addr->desc, vring_desc_size(queue->num), NULL);
+    areas->desc = memory_map_host_of_user(map, addr->desc, vring_desc_size(queue->num),
+                                          &queue->desc_gpa);
     areas->driver = memory_map_host_of_user(map, addr->avail,
                                             vring_driver_size(queue->num, packed), NULL);
     areas->device = memory_map_host_of_user(map, addr->used,
@@ -74,6 +75,7 @@ static int start_rings(SvqQueue *queue, GError **errp)
     ShadowVirtqueueConfig config = {
         .ctx = iothread_get_aio_context(queue->iothread),
         .map = &dev->map,
+        .logging = &queue->logging,
         .guest_kick_fd = queue->kick.fd,
         .guest_call_fd = queue->call.fd,
         .guest_err_fd = queue->err.fd,
@@ -100,6 +102,9 @@ static int start_rings(SvqQueue *queue, GError **errp)
                     ", driver area 0x%" PRIx64 ", device area 0x%" PRIx64 ")",
                     dev->id, queue->index, queue->addr.desc, queue->addr.avail, queue->addr.used);
         return -EFAULT;
+    }
+    if (queue->logging) {
+        svq_device_update_logging(dev);     /* its place is known now */
     }
     ret = make_notifiers(queue);
     if (ret < 0) {
@@ -273,6 +278,10 @@ int svq_device_set_map(SvqDevice *dev, MemoryMap *map, GError **errp)
         memory_map_free(map);
         return 0;
     }
+    if (dev->log_all && svq_device_check_log(dev, dev->log, map, errp) < 0) {
+        memory_map_free(map);
+        return -EINVAL;
+    }
     if (dev->device_started) {
         device_map = svq_backend_make_map(dev, map, errp);
         if (!device_map) {
@@ -301,6 +310,7 @@ int svq_device_set_map(SvqDevice *dev, MemoryMap *map, GError **errp)
             resume_queue(&dev->queues[i]);
         }
     }
+    svq_device_update_logging(dev);
     /* Last: a queue that was stopped just now wrote to its old ring. */
     memory_map_free(old);
     memory_map_free(old_device_map);

@@ -182,9 +182,15 @@ int vhost_user_server_set_log_base(VhostUserServer *s, VhostUserMessage *m,
 {
     MemoryRegion *log = memory_region_new(vhost_user_message_take_fd(m, 0),
                                           m->payload.log.offset, 0, m->payload.log.size, 0, errp);
+    int ret;
 
     if (!log) {
         return -EINVAL;
+    }
+    ret = s->ops->set_log(s->opaque, log, errp);
+    if (ret < 0) {
+        memory_region_unref(log);
+        return ret;
     }
     if (s->log) {
         memory_region_unref(s->log);

@@ -3,7 +3,6 @@
 #include "hw/virtio/features.h"
 
 #define NEEDS(bit) VIRTIO_F_BIT(VIRTIO_##bit)
-#define NOT_YET_LOGGED "writes of the device are not logged yet"
 
 static const VirtioFeature table[] = {
     { 0, "CSUM", VIRTIO_FEATURE_DEVICE },
@@ -29,11 +28,11 @@ static const VirtioFeature table[] = {
     { 22, "MQ", VIRTIO_FEATURE_DEVICE },
     { 23, "CTRL_MAC_ADDR", VIRTIO_FEATURE_DEVICE },
     { 24, "NOTIFY_ON_EMPTY", VIRTIO_FEATURE_REFUSED, 0, "legacy" },
-    { 26, "LOG_ALL", VIRTIO_FEATURE_REFUSED, 0, NOT_YET_LOGGED },
+    { 26, "LOG_ALL", VIRTIO_FEATURE_VHOST },
     { 27, "ANY_LAYOUT", VIRTIO_FEATURE_DEVICE },
     { 28, "INDIRECT_DESC", VIRTIO_FEATURE_RING },
     { 29, "EVENT_IDX", VIRTIO_FEATURE_RING },
-    { 30, "PROTOCOL_FEATURES", VIRTIO_FEATURE_REFUSED, 0, "vhost-user's own" },
+    { 30, "PROTOCOL_FEATURES", VIRTIO_FEATURE_VHOST },
     { 32, "VERSION_1", VIRTIO_FEATURE_DEVICE },
     { 33, "ACCESS_PLATFORM", VIRTIO_FEATURE_REFUSED, 0, "no vIOMMU support yet" },
     { 34, "RING_PACKED", VIRTIO_FEATURE_RING, NEEDS(F_VERSION_1) },

@@ -166,6 +166,7 @@ MemoryMap *memory_map_new(MemoryRegion *const *regions, unsigned int n, GError *
     map->generation = ++generations;
     map->n = n;
     map->half = padded / 2;
+    map->identity = true;
     map->ranges = g_new0(MemoryRange, padded);
     map->starts = g_new(uint64_t, padded);
     memset(map->starts, 0xff, padded * sizeof(map->starts[0]));
@@ -178,6 +179,7 @@ MemoryMap *memory_map_new(MemoryRegion *const *regions, unsigned int n, GError *
             .iova_delta = sorted[i]->iova - sorted[i]->gpa,
             .host = sorted[i]->host,
         };
+        map->identity &= map->ranges[i].iova_delta == 0;
     }
     map->regions = g_steal_pointer(&sorted);
     return map;
@@ -243,4 +245,19 @@ void *memory_map_host_of_iova(const MemoryMap *map, uint64_t iova, uint64_t size
         }
     }
     return NULL;
+}
+
+uint64_t memory_map_gpa_of_iova(const MemoryMap *map, uint64_t iova)
+{
+    unsigned int i;
+
+    for (i = 0; i < map->n; i++) {
+        const MemoryRange *range = &map->ranges[i];
+        uint64_t gpa = iova - range->iova_delta;
+
+        if (gpa - range->gpa < range->size) {
+            return gpa;
+        }
+    }
+    return UINT64_MAX;
 }

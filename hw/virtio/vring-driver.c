@@ -45,6 +45,10 @@ int vring_driver_init(VringDriver *vr, const VringConfig *config, VringDesc *tab
 
     vr->slots = g_new0(VringDriverSlot, vr->num);
     vr->next = g_new(uint16_t, vr->num);
+    vr->mirror = g_new0(VringSegment, vr->num);
+    if (vr->indirect) {
+        vr->table_mirror = g_new0(VringSegment, (size_t)vr->num * VRING_INDIRECT_MAX);
+    }
     for (i = 0; i < vr->num; i++) {
         vr->next[i] = (uint16_t)(i + 1 < vr->num ? i + 1 : 0);
     }
@@ -55,14 +59,18 @@ void vring_driver_cleanup(VringDriver *vr)
 {
     g_free(vr->slots);
     g_free(vr->next);
+    g_free(vr->mirror);
+    g_free(vr->table_mirror);
     vr->slots = NULL;
     vr->next = NULL;
+    vr->mirror = vr->table_mirror = NULL;
 }
 
 void vring_driver_add_table(VringDriver *vr, bool packed, const VringSegment *seg, unsigned int n,
                             uint32_t cookie)
 {
-    const size_t first = (size_t)vr->free_head * VRING_INDIRECT_MAX;
+    const uint32_t id = vr->free_head;
+    const size_t first = (size_t)id * VRING_INDIRECT_MAX;
     VringDesc *table = vr->tables + first;
     const VringSegment in_ring = {
         .addr = vr->tables_addr + first * sizeof(VringDesc),
@@ -82,12 +90,14 @@ void vring_driver_add_table(VringDriver *vr, bool packed, const VringSegment *se
             le64_store(&table[i].meta, vring_split_meta(seg[i].len, flags, i + 1));
         }
         writable += flags & VRING_DESC_F_WRITE ? seg[i].len : 0;
+        vr->table_mirror[first + i] = seg[i];
     }
     if (packed) {
         vring_driver_add_packed(vr, &in_ring, 1, cookie, VRING_DESC_F_INDIRECT, writable);
     } else {
         vring_driver_add_split(vr, &in_ring, 1, cookie, VRING_DESC_F_INDIRECT, writable);
     }
+    vr->mirror[id].flags = VRING_DESC_F_INDIRECT;
 }
 
 int vring_driver_read_in_order(VringDriver *vr, bool packed, VringUsedBuffer *used)
@@ -121,6 +131,6 @@ int vring_driver_read_in_order(VringDriver *vr, bool packed, VringUsedBuffer *us
         /* Of all but the last of a batch the length is not told: they are full. */
         used->len = slot->writable;
     }
-    vr->oldest = (uint16_t)((vr->oldest + (packed ? 1u : slot->n_descs)) % vr->num);
+    vr->oldest = (uint16_t)((vr->oldest + slot->n_descs) % vr->num);
     return 1;
 }

@@ -128,6 +128,17 @@ static int owner_set_memory(void *opaque, MemoryRegion *const *regions, unsigned
     return 0;
 }
 
+static int owner_set_log(void *opaque, MemoryRegion *log, GError **errp)
+{
+    PeerOwner *o = opaque;
+
+    if (o->fail) {
+        return vhost_user_error(errp, o->fail, "as the test wants");
+    }
+    o->log_changes++;
+    return 0;
+}
+
 static struct PeerRing *owner_ring(PeerOwner *o, unsigned int index)
 {
     g_assert_cmpuint(index, <, o->queue_count);
@@ -249,6 +260,7 @@ const VhostUserServerOps peer_owner_ops = {
     .get_max_regions = owner_get_max_regions,
     .has_config = owner_has_config,
     .set_memory = owner_set_memory,
+    .set_log = owner_set_log,
     .set_vring_num = owner_set_vring_num,
     .set_vring_addr = owner_set_vring_addr,
     .set_vring_base = owner_set_vring_base,

@@ -26,7 +26,7 @@ typedef struct PeerOwner {
     unsigned int connections;
     bool connected;
     unsigned int resets;
-    unsigned int memory_changes;
+    unsigned int memory_changes, log_changes;
     unsigned int n_regions;
     MemoryRegion *regions[MEMORY_MAP_MAX_REGIONS];
     struct PeerRing {

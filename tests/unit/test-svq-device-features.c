@@ -82,7 +82,8 @@ static void test_negotiation(gconstpointer data)
     rig_listen(&rig);
     vmm_init(&rig.vmm, c->set, 64);
     vmm_connect(&rig.vmm, rig.path);
-    g_assert_cmphex(vmm_get(&rig.vmm, VHOST_USER_GET_FEATURES), ==, c->offered | protocol);
+    g_assert_cmphex(vmm_get(&rig.vmm, VHOST_USER_GET_FEATURES), ==,
+                    c->offered | protocol | LOG_ALL);
     vmm_do(&rig.vmm, VHOST_USER_SET_PROTOCOL_FEATURES, 0, F(0) | F(3));
     g_assert_cmpuint(vmm_try(&rig.vmm, VHOST_USER_SET_FEATURES, 0, 0), ==, c->refused);
     if (!c->refused) {

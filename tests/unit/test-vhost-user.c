@@ -491,6 +491,11 @@ static void test_log_is_mapped(void)
         g_assert_cmpuint(reply.payload.u64, ==, 0);
         g_assert_cmpuint(peer_ack(fd, &m), ==, 0);
     }
+    g_assert_cmpuint(owner.log_changes, ==, 6);
+    owner.fail = ENOSPC;
+    g_assert_cmpuint(peer_ack(fd, &m), ==, 1);
+    owner.fail = 0;
+    g_assert_cmpuint(owner.log_changes, ==, 6);
     m.header.request = VHOST_USER_SET_LOG_FD;
     m.header.size = 0;
     g_assert_cmpuint(peer_ack(fd, &m), ==, 0);

@@ -20,6 +20,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "hw/svq/dirty-log.h"
 #include "hw/virtio/memory-map.h"
 #include "hw/virtio/vring.h"
 #include "util/aio-context.h"
@@ -29,9 +30,20 @@
 
 typedef struct ShadowVirtqueue ShadowVirtqueue;
 
+/* What of a queue is logged, and where; not changed once a queue may see it. */
+typedef struct SvqLogging {
+    DirtyLog *log;
+    bool data;                  /* what the device writes (VHOST_F_LOG_ALL) */
+    bool ring;                  /* what we write in the guest's ring (VHOST_VRING_F_LOG) */
+    uint64_t desc_gpa;          /* of its descriptor area: packed rings are written there, too */
+    uint64_t device_gpa;        /* of its device area, as the VMM wants it logged */
+} SvqLogging;
+
 typedef struct ShadowVirtqueueConfig {
     AioContext *ctx;            /* where it runs; NULL: the caller steps it */
     MemoryMap *const *map;      /* where the guest's current memory map is published (RCU) */
+    /* Where the logging is published (RCU); NULL there, or NULL: nothing is logged. */
+    SvqLogging *const *logging;
     VringConfig guest;          /* the guest's ring, and where it goes on */
     VringConfig shadow;         /* the ring towards the device */
     VringDesc *tables;          /* for indirect tables towards the device, or NULL */

@@ -64,6 +64,12 @@ typedef struct VhostUserServerOps {
     /* Borrowed: takes what references it wants (memory_region_ref), builds its own map. */
     int (*set_memory)(void *opaque, MemoryRegion *const *regions, unsigned int n, GError **errp);
 
+    /*
+     * The dirty log, "gpa" 0 is its first byte; borrowed, as the regions are.  Until the VMM
+     * disconnects or gives another one.
+     */
+    int (*set_log)(void *opaque, MemoryRegion *log, GError **errp);
+
     int (*set_vring_num)(void *opaque, unsigned int index, uint32_t num, GError **errp);
     int (*set_vring_addr)(void *opaque, unsigned int index, const VhostVringAddr *addr,
                           GError **errp);

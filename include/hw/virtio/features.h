@@ -48,6 +48,7 @@ enum {
 typedef enum VirtioFeatureScope {
     VIRTIO_FEATURE_DEVICE,      /* passes through */
     VIRTIO_FEATURE_RING,        /* each side negotiates it for itself */
+    VIRTIO_FEATURE_VHOST,       /* between the VMM and us, neither guest nor device sees it */
     VIRTIO_FEATURE_REFUSED,     /* a shadowed device cannot have it */
 } VirtioFeatureScope;
 

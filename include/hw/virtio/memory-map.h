@@ -49,6 +49,7 @@ typedef struct MemoryRange {
 typedef struct MemoryMap {
     uint64_t generation;    /* differs between any two maps of this process */
     unsigned int n;         /* regions */
+    bool identity;          /* every iova is the gpa */
     unsigned int half;      /* of the length of @starts */
     uint64_t *starts;       /* each range's gpa, padded with UINT64_MAX to a power of two */
     MemoryRange *ranges;    /* sorted by gpa, disjoint; an empty map has one of size 0 */
@@ -106,5 +107,8 @@ void *memory_map_host_of_user(const MemoryMap *map, uint64_t user_addr, uint64_t
 
 /* The host address of [iova, iova + size) as a device names it, or NULL. */
 void *memory_map_host_of_iova(const MemoryMap *map, uint64_t iova, uint64_t size);
+
+/* What the guest calls @iova; UINT64_MAX: nothing. */
+uint64_t memory_map_gpa_of_iova(const MemoryMap *map, uint64_t iova);
 
 #endif

@@ -4,12 +4,13 @@
  *
  * How it works.  The other side of the ring is a device that we do not trust.  What we
  * know of the buffers that it has lives in @slots, by buffer id (split: the index of the
- * chain's first descriptor), never in the ring: a used id is looked up there, its length
- * is compared with what was offered, and the ring is not read for anything else.
+ * chain's first descriptor), and in @mirror, the elements; never in the ring: a used id is
+ * looked up there, its length is compared with what was offered, and the ring is not read for
+ * anything else.
  *
- * Free descriptors (split) and free ids (packed) form one list, taken at its head and
- * given back at its tail: with a device that works in order, descriptors are taken in
- * ring order for ever, as IN_ORDER demands and caches like.
+ * Free descriptors (split) and free ids (packed, as many for a buffer as it has descriptors)
+ * form one list, taken at its head and given back at its tail: with a device that works
+ * in order, descriptors are taken in ring order for ever, as IN_ORDER demands and caches like.
  *
  * Buffers are added in a burst: the device sees nothing of it before
  * vring_driver_publish().
@@ -47,7 +48,7 @@ typedef struct VringDriverSlot {
     uint32_t cookie;        /* the caller's */
     uint32_t writable;      /* bytes that the device may write */
     uint32_t n_descs;       /* descriptors of the ring that it takes; 0: the device has it not */
-    uint32_t last;          /* split: the chain's last descriptor */
+    uint32_t last;          /* of the chain's places in the list */
 } VringDriverSlot;
 
 typedef struct VringDriver {
@@ -61,7 +62,9 @@ typedef struct VringDriver {
     VringPackedEvent *driver_event;     /* packed */
     VringPackedEvent *device_event;     /* packed */
     VringDriverSlot *slots;     /* by id */
-    uint16_t *next;             /* the free list; split: the links of chains too */
+    uint16_t *next;             /* the free list and the links of chains */
+    VringSegment *mirror;       /* elements in flight, along those links; or INDIRECT and none */
+    VringSegment *table_mirror; /* indirect: VRING_INDIRECT_MAX for each id */
     VringDesc *tables;          /* indirect: VRING_INDIRECT_MAX entries for each id */
     uint64_t tables_addr;       /* what the device calls them */
 
@@ -144,12 +147,14 @@ VRING_INLINE void vring_driver_add_split(VringDriver *vr, const VringSegment *se
         desc = &vr->desc[i];
         le64_store(&desc->addr, seg->addr);
         le64_store(&desc->meta, vring_split_meta(seg->len, seg->flags | VRING_DESC_F_NEXT, next));
+        vr->mirror[i] = *seg;
         writable += seg->flags & VRING_DESC_F_WRITE ? seg->len : 0;
         i = next;
     }
     desc = &vr->desc[i];
     le64_store(&desc->addr, seg->addr);
     le64_store(&desc->meta, vring_split_meta(seg->len, seg->flags | extra_flags, 0));
+    vr->mirror[i] = *seg;
     writable += seg->flags & VRING_DESC_F_WRITE ? seg->len : 0;
     vr->free_head = vr->next[i];
     slot->cookie = cookie;
@@ -165,9 +170,8 @@ VRING_INLINE void vring_driver_add_packed(VringDriver *vr, const VringSegment *s
     const uint32_t id = vr->free_head;
     const uint32_t num = vr->num;
     VringDriverSlot *slot = &vr->slots[id];
-    uint32_t i = vr->avail_idx, avail_flags = vr->avail_flags;
+    uint32_t i = vr->avail_idx, avail_flags = vr->avail_flags, place = id;
 
-    vr->free_head = vr->next[id];
     vr->num_free -= n;
     vr->added_descs += (uint16_t)n;
     slot->n_descs = n;
@@ -185,6 +189,7 @@ VRING_INLINE void vring_driver_add_packed(VringDriver *vr, const VringSegment *s
             vr->held_idx = (uint16_t)i;
             vr->held_meta = meta;
         }
+        vr->mirror[place] = *seg;
         writable += seg->flags & VRING_DESC_F_WRITE ? seg->len : 0;
         if (++i >= num) {
             i = 0;
@@ -193,12 +198,14 @@ VRING_INLINE void vring_driver_add_packed(VringDriver *vr, const VringSegment *s
         if (!more) {
             break;
         }
+        place = vr->next[place];
     }
     vr->avail_idx = (uint16_t)i;
     vr->avail_flags = (uint16_t)avail_flags;
+    vr->free_head = vr->next[place];
     slot->cookie = cookie;
     slot->writable = writable;
-    slot->last = id;
+    slot->last = place;
     vr->ids_taken++;
 }
 
@@ -323,17 +330,19 @@ typedef struct VringUsedBuffer {
 /* IN_ORDER: turns a used element that stands for a batch into its buffers, one a call. */
 int vring_driver_read_in_order(VringDriver *vr, bool packed, VringUsedBuffer *used);
 
-static inline bool vring_driver_list_is_empty(const VringDriver *vr, const bool packed)
-{
-    return packed ? vr->ids_taken == vr->num : vr->num_free == 0;
-}
+/* A buffer that was collected. */
+typedef struct VringCollected {
+    uint32_t id;            /* of ours */
+    uint32_t cookie;        /* the caller's */
+    uint32_t len;           /* bytes that the device wrote */
+} VringCollected;
 
 /*
- * Collects the next used buffer: 1, with its cookie and the bytes that the device wrote;
- * 0: none; -EPROTO: the device broke the rules, vr->error says how.
+ * Collects the next used buffer: 1; 0: none; -EPROTO: the device broke the rules, vr->error
+ * says how.
  */
-VRING_INLINE int vring_driver_collect(VringDriver *vr, const bool packed, uint32_t *cookie,
-                                       uint32_t *len)
+VRING_INLINE int vring_driver_collect_buffer(VringDriver *vr, const bool packed,
+                                             VringCollected *buffer)
 {
     VringDriverSlot *slot;
     uint32_t id, used_len, descs;
@@ -365,11 +374,10 @@ VRING_INLINE int vring_driver_collect(VringDriver *vr, const bool packed, uint32
         return vring_fail(&vr->error, "used length is more than was writable",
                           packed ? "2.8.4" : "2.7.8.2", vr->used_idx, used_len);
     }
-    *cookie = slot->cookie;
-    *len = used_len;
+    *buffer = (VringCollected){ .id = id, .cookie = slot->cookie, .len = used_len };
 
     slot->n_descs = 0;
-    if (G_UNLIKELY(vring_driver_list_is_empty(vr, packed))) {
+    if (G_UNLIKELY(vr->num_free == 0)) {
         vr->free_head = (uint16_t)id;
     } else {
         vr->next[vr->free_tail] = (uint16_t)id;
@@ -387,6 +395,63 @@ VRING_INLINE int vring_driver_collect(VringDriver *vr, const bool packed, uint32
         vr->used_idx++;
     }
     return 1;
+}
+
+/* The same for who needs no more than the cookie and the length. */
+VRING_INLINE int vring_driver_collect(VringDriver *vr, const bool packed, uint32_t *cookie,
+                                      uint32_t *len)
+{
+    VringCollected buffer;
+    int ret = vring_driver_collect_buffer(vr, packed, &buffer);
+
+    if (ret > 0) {
+        *cookie = buffer.cookie;
+        *len = buffer.len;
+    }
+    return ret;
+}
+
+/* Goes through what the device wrote of a buffer, see vring_driver_next_written(). */
+typedef struct VringWritten {
+    const VringSegment *seg;    /* the next element */
+    const uint16_t *next;       /* its successor by place in @mirror; NULL: the one behind it */
+    const VringSegment *mirror;
+    uint32_t left;              /* bytes written there and further on */
+} VringWritten;
+
+/* @buffer was collected last: until the next vring_driver_add() its elements are remembered. */
+static inline VringWritten vring_driver_written(const VringDriver *vr,
+                                                const VringCollected *buffer)
+{
+    const VringSegment *first = &vr->mirror[buffer->id];
+
+    if (first->flags & VRING_DESC_F_INDIRECT) {
+        return (VringWritten){
+            .seg = &vr->table_mirror[(size_t)buffer->id * VRING_INDIRECT_MAX],
+            .left = buffer->len,
+        };
+    }
+    return (VringWritten){ first, vr->next, vr->mirror, buffer->len };
+}
+
+/*
+ * The next piece that the device wrote: it fills the writable elements one after the other
+ * (2.7.8.2), and not more than they hold, as vring_driver_collect() has made sure.
+ */
+static inline bool vring_driver_next_written(VringWritten *w, uint64_t *addr, uint32_t *len)
+{
+    while (w->left) {
+        const VringSegment *seg = w->seg;
+
+        w->seg = w->next ? &w->mirror[w->next[seg - w->mirror]] : seg + 1;
+        if (seg->flags & VRING_DESC_F_WRITE) {
+            *addr = seg->addr;
+            *len = seg->len < w->left ? seg->len : w->left;
+            w->left -= *len;
+            return true;
+        }
+    }
+    return false;
 }
 
 /* Asks the device not to notify us; it may all the same. */
