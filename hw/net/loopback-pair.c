@@ -6,13 +6,15 @@
  * hold it; then it is copied and all are put back.  If receive buffers are lacking, what
  * was taken is kept until more come, so nothing is lost, and it is the receive queue's kick
  * that is waited for.  While either queue is disabled, packets are taken and dropped, as
- * vhost-user demands of a network device.
+ * vhost-user demands of a network device; and likewise while the pair is not active.
  */
 #include "loopback-pair.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
+
+#include "net-echo.h"
 
 #undef G_LOG_DOMAIN
 #define G_LOG_DOMAIN "svq"
@@ -101,6 +103,23 @@ static void copy(Cursor *dst, Cursor *src, uint32_t n)
     }
 }
 
+/*
+ * Copies a frame's first bytes, answered; returns how many.  They are read once, answered in a
+ * copy, and written: a driver that changes them meanwhile confuses itself alone.
+ */
+static uint32_t copy_answer(Cursor *dst, Cursor *src, uint32_t frame_bytes)
+{
+    uint8_t bytes[NET_ECHO_BYTES];
+    const VringSegment segment = { (uintptr_t)bytes, sizeof(bytes), 0 };
+    const uint32_t n = MIN(frame_bytes, (uint32_t)sizeof(bytes));
+    Cursor in = { &segment, 0 }, out = { &segment, 0 };
+
+    copy(&in, src, n);
+    net_echo_answer(bytes, n);
+    copy(dst, &out, n);
+    return n;
+}
+
 static void copy_packet(LoopbackPair *pair)
 {
     const uint16_t num_buffers = htole16((uint16_t)pair->rx.n);
@@ -108,6 +127,7 @@ static void copy_packet(LoopbackPair *pair)
     Cursor dst = { pair->rx_segments, 0 };
     Cursor src = { pair->tx_segments, 0 };
     Cursor own = { &field, 0 };
+    uint32_t bytes = (uint32_t)pair->packet_bytes - pair->header_size;
     uint32_t skip = sizeof(num_buffers);
 
     copy(&dst, &src, NUM_BUFFERS_OFFSET);
@@ -117,7 +137,10 @@ static void copy_packet(LoopbackPair *pair)
             cursor_move(&src, 1);
         }
     }
-    copy(&dst, &src, (uint32_t)pair->packet_bytes - pair->header_size);
+    if (pair->echo) {
+        bytes -= copy_answer(&dst, &src, bytes);
+    }
+    copy(&dst, &src, bytes);
 }
 
 /* The next packet, if there is none yet: 1; 0 if none is sent; -EPROTO. */
@@ -212,7 +235,8 @@ static void forget_packet(LoopbackPair *pair)
 
 static bool deliverable(const LoopbackPair *pair)
 {
-    return pair->rings[LOOPBACK_RX].enabled && pair->rings[LOOPBACK_TX].enabled &&
+    return pair->index < atomic_load_explicit(pair->active_pairs, memory_order_relaxed) &&
+           pair->rings[LOOPBACK_RX].enabled && pair->rings[LOOPBACK_TX].enabled &&
            pair->packet_bytes >= pair->header_size &&
            pair->packet_bytes <= pair->header_size + LOOPBACK_MAX_PACKET;
 }
@@ -472,6 +496,7 @@ void loopback_pair_stop_ring(LoopbackPair *pair, unsigned int which)
     LoopbackRing *ring = &pair->rings[which];
 
     if (!ring->started) {
+        ring->enabled = false;
         return;
     }
     if (pair->ctx) {

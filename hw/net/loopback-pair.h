@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * One queue pair of the loopback device: what the driver sends it receives.
+ * One queue pair of the loopback device: what the driver sends it receives, or an answer to it.
  *
  * Threads: start, enable and stop are for the main thread and hand over to the AioContext
  * that was given with the transmit queue; everything else happens there.
  */
 #ifndef HW_NET_LOOPBACK_PAIR_H
 #define HW_NET_LOOPBACK_PAIR_H
+
+#include <stdatomic.h>
 
 #include "hw/virtio/memory-map.h"
 #include "hw/virtio/vring-device.h"
@@ -43,6 +45,8 @@ struct LoopbackPair {
     const char *name;           /* of the device */
     unsigned int index;
     const MemoryMap *const *map;
+    const atomic_uint *active_pairs;    /* those from this one on drop what is sent */
+    bool echo;                  /* receives the answer of net-echo.h, not what was sent */
     bool merge;                 /* MRG_RXBUF */
     unsigned int header_size;   /* of struct virtio_net_hdr, bytes */
     AioContext *ctx;            /* where it runs; NULL: not both rings are started */

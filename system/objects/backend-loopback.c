@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* -backend loopback: the built-in network device that receives what is sent. */
+/* -backend loopback: the built-in network device that receives what is sent, or answers it. */
 #include <string.h>
 
 #include "hw/net/loopback.h"
@@ -14,6 +14,7 @@ typedef struct LoopbackOptions {
     int64_t queue_pairs;
     MacAddress mac;
     int64_t mtu;
+    bool icmp_echo;
     const char *iothread;
 } LoopbackOptions;
 
@@ -51,12 +52,14 @@ static const PropertyType property_mac = {
 };
 
 static const Property loopback_properties[] = {
-    PROPERTY_INT("queue-pairs", LoopbackOptions, queue_pairs, 1, 128,
+    PROPERTY_INT("queue-pairs", LoopbackOptions, queue_pairs, 1, 127,
                  "pairs of a receive and a transmit queue (1)"),
     { .name = "mac", .type = &property_mac,
       .offset = PROPERTY_OFFSET(LoopbackOptions, mac, MacAddress),
       .help = "its address (02:00:00:00:00:01)" },
     PROPERTY_INT("mtu", LoopbackOptions, mtu, 68, 65535, "bytes (1500)"),
+    PROPERTY_BOOL("icmp-echo", LoopbackOptions, icmp_echo,
+                  "answer as a neighbour that has every address, to ARP and ping (off)"),
     PROPERTY_STRING("iothread", LoopbackOptions, iothread,
                     "id of the iothread where it runs (each pair where its queues do)"),
     PROPERTY_END,
@@ -77,6 +80,7 @@ static bool loopback_create(Objects *objects, Object *object, GError **errp)
         .id = object->id,
         .queue_pairs = options->queue_pairs,
         .mtu = options->mtu,
+        .icmp_echo = options->icmp_echo,
     };
 
     memcpy(config.mac, options->mac.bytes, sizeof(config.mac));

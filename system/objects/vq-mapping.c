@@ -105,11 +105,13 @@ static bool assign(GPtrArray *slots, const VqMappingEntry *entry, unsigned int i
     return n > 0 || svqd_fail(errp, "'iothread-vq-mapping.%u.vqs' is empty; name a virtqueue", i);
 }
 
-static GPtrArray *assign_by_vqs(GArray *entries, unsigned int queue_count, GError **errp)
+static GPtrArray *assign_by_vqs(GArray *entries, unsigned int queue_count, bool has_ctrl,
+                                GError **errp)
 {
     g_autoptr(GPtrArray) slots = g_ptr_array_new();
 
-    g_ptr_array_set_size(slots, queue_count);
+    /* A control queue that is named makes it longer; else it comes round to the first slot. */
+    g_ptr_array_set_size(slots, queue_count - has_ctrl);
     for (unsigned int i = 0; i < entries->len; i++) {
         const VqMappingEntry *entry = &g_array_index(entries, VqMappingEntry, i);
 
@@ -127,7 +129,8 @@ static GPtrArray *assign_by_vqs(GArray *entries, unsigned int queue_count, GErro
     return g_steal_pointer(&slots);
 }
 
-GPtrArray *vq_mapping_get_slots(JsonArray *mapping, unsigned int queue_count, GError **errp)
+GPtrArray *vq_mapping_get_slots(JsonArray *mapping, unsigned int queue_count, bool has_ctrl,
+                                GError **errp)
 {
     g_autoptr(GArray) entries = read_entries(mapping, errp);
     GPtrArray *slots;
@@ -136,7 +139,7 @@ GPtrArray *vq_mapping_get_slots(JsonArray *mapping, unsigned int queue_count, GE
         return NULL;
     }
     if (g_array_index(entries, VqMappingEntry, 0).vqs) {
-        return assign_by_vqs(entries, queue_count, errp);
+        return assign_by_vqs(entries, queue_count, has_ctrl, errp);
     }
     slots = g_ptr_array_new();
     for (unsigned int i = 0; i < entries->len * QUEUES_PER_TURN; i++) {

@@ -12,12 +12,15 @@
 
 #include <glib.h>
 #include <json-glib/json-glib.h>
+#include <stdbool.h>
 
 /*
  * The ids of IOThreads, such that slot q % len is that of virtqueue q; borrowed from
  * @mapping.  @queue_count: of the device; 0: not known yet, then any number is possible
- * that leaves no virtqueue out.  NULL and @errp: the mapping cannot be.
+ * that leaves no virtqueue out.  @has_ctrl: the last of them is a control queue, which need
+ * not be named: then it goes with virtqueue 0.  NULL and @errp: the mapping cannot be.
  */
-GPtrArray *vq_mapping_get_slots(JsonArray *mapping, unsigned int queue_count, GError **errp);
+GPtrArray *vq_mapping_get_slots(JsonArray *mapping, unsigned int queue_count, bool has_ctrl,
+                                GError **errp);
 
 #endif

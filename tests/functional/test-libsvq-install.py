@@ -81,8 +81,8 @@ def program_runs(place: Installation, source: Path, link: list[str]) -> str:
     program = source.with_suffix('')
     run('cc', '-std=gnu11', '-D_GNU_SOURCE', source, '-o', program, *link)
     answer = run(program, LD_LIBRARY_PATH=str(place.library)).strip()
-    tap.check(answer == '2', f'the device has {answer} virtqueues')
-    return 'a loopback device has 2 virtqueues'
+    tap.check(answer == '3', f'the device has {answer} virtqueues')
+    return 'a loopback device has 3 virtqueues, a pair and the control queue'
 
 
 def main() -> int:

@@ -1,21 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The loopback device, worked by a driver's hand on its two rings: what it sends it receives. */
-#include <poll.h>
 #include <string.h>
 
-#include "hw/net/loopback.h"
-#include "hw/virtio/features.h"
-#include "hw/virtio/vring-driver.h"
-#include "lib/guest.h"
-#include "util/event-notifier.h"
-#include "util/iothread.h"
+#include "lib/loopback-rig.h"
 
-#define NUM 8
-#define MEMORY_SIZE 0x10000
 #define TX_GPA 0x0
 #define RX_GPA 0x8000
 #define HEADER 12
-#define TIMEOUT_MS 10000
 
 enum { RX, TX };
 
@@ -24,191 +15,142 @@ typedef struct Wiring {
     int64_t poll_max_ns;
 } Wiring;
 
-typedef struct World {
-    Wiring wiring;
-    IOThread *iothread;
-    VhostDevice *dev;
-    MemoryMap *map;
-    uint8_t *memory;
-    VringConfig config[2];
-    VringDriver driver[2];
-    EventNotifier kick[2], call[2];
-} World;
-
-static void start_ring(World *world, unsigned int which)
+static void rig_init(LoopbackRig *rig, const Wiring *wiring, bool icmp_echo)
 {
-    VringConfig *config = &world->config[which];
-    VhostRing ring = { 0 };
-
-    *config = (VringConfig){ .num = NUM, .packed = world->wiring.packed,
-                             .event_idx = world->wiring.event_idx };
-    guest_ring_alloc(config);
-    g_assert_cmpint(vring_driver_init(&world->driver[which], config, NULL, 0), ==, 0);
-    g_assert_cmpint(event_notifier_init(&world->kick[which]), ==, 0);
-    g_assert_cmpint(event_notifier_init(&world->call[which]), ==, 0);
-    ring.num = NUM;
-    ring.base = vring_base_start(config->packed);
-    ring.areas = config->areas;
-    ring.kick_fd = world->kick[which].fd;
-    ring.call_fd = world->call[which].fd;
-    ring.ctx = iothread_get_aio_context(world->iothread);
-    g_assert_cmpint(world->dev->ops->ring_start(world->dev, which, &ring, NULL), ==, 0);
-    g_assert_cmpint(world->dev->ops->ring_enable(world->dev, which, true, NULL), ==, 0);
-}
-
-static void world_init(World *world, const Wiring *wiring)
-{
-    static const GuestRegion region = { 0, MEMORY_SIZE, 0 };
-    const AioPollParams params = { .max_ns = wiring->poll_max_ns };
+    uint64_t features = LOOPBACK_RIG_FEATURES;
     LoopbackConfig config = LOOPBACK_CONFIG_DEFAULT;
-    uint64_t features = VIRTIO_F_BIT(VIRTIO_F_VERSION_1) | VIRTIO_F_BIT(VIRTIO_NET_F_MRG_RXBUF);
 
     features |= wiring->packed ? VIRTIO_F_BIT(VIRTIO_F_RING_PACKED) : 0;
     features |= wiring->event_idx ? VIRTIO_F_BIT(VIRTIO_F_EVENT_IDX) : 0;
-    *world = (World){ .wiring = *wiring };
-    config.id = "dev";
-    world->iothread = iothread_new("io0", &params, NULL, NULL);
-    world->dev = loopback_new(&config, NULL);
-    world->map = guest_memory_new(&region, 1);
-    world->memory = memory_map_host(world->map, 0, MEMORY_SIZE);
-    g_assert_cmpint(world->dev->ops->set_features(world->dev, features, NULL), ==, 0);
-    g_assert_cmpint(world->dev->ops->set_memory(world->dev, world->map, NULL), ==, 0);
-    start_ring(world, RX);
-    start_ring(world, TX);
-}
-
-static void world_cleanup(World *world)
-{
-    unsigned int i;
-
-    for (i = 0; i < 2; i++) {
-        g_assert_cmpint(world->dev->ops->ring_stop(world->dev, i, NULL), ==, 0);
-        vring_driver_cleanup(&world->driver[i]);
-        guest_ring_free(&world->config[i]);
-        event_notifier_cleanup(&world->kick[i]);
-        event_notifier_cleanup(&world->call[i]);
-    }
-    world->dev->ops->free(world->dev);
-    guest_memory_free(world->map);
-    iothread_unref(world->iothread);
-}
-
-/* Adds a buffer of one element and kicks only if the device asked for that. */
-static void add(World *world, unsigned int which, uint64_t gpa, uint32_t len)
-{
-    const VringSegment seg = { gpa, len, which == RX ? VRING_DESC_F_WRITE : 0 };
-    VringDriver *driver = &world->driver[which];
-
-    vring_driver_add(driver, driver->packed, &seg, 1, (uint32_t)gpa);
-    vring_driver_publish(driver, driver->packed);
-    if (vring_driver_needs_kick(driver, driver->packed)) {
-        event_notifier_set(&world->kick[which]);
-    }
-}
-
-/* Waits for the next used buffer as a driver does, asleep until it is called. */
-static uint32_t wait_used(World *world, unsigned int which, uint32_t expected_gpa)
-{
-    VringDriver *driver = &world->driver[which];
-    uint32_t gpa = 0, len = 0;
-    int ret;
-
-    while ((ret = vring_driver_collect(driver, driver->packed, &gpa, &len)) == 0) {
-        struct pollfd fd = { .fd = world->call[which].fd, .events = POLLIN };
-
-        if (!vring_driver_enable_call(driver, driver->packed)) {
-            g_assert_cmpint(poll(&fd, 1, TIMEOUT_MS), ==, 1);
-        }
-        event_notifier_test_and_clear(&world->call[which]);
-    }
-    g_assert_cmpint(ret, ==, 1);
-    g_assert_cmphex(gpa, ==, expected_gpa);
-    return len;
-}
-
-/* Until the device has gone to sleep again after what it was given. */
-static void wait_asleep(World *world)
-{
-    AioContext *ctx = iothread_get_aio_context(world->iothread);
-    uint64_t sleeps = aio_context_sleeps(ctx);
-
-    aio_notify(ctx);
-    while (aio_context_sleeps(ctx) == sleeps) {
-        g_thread_yield();
-    }
+    config.icmp_echo = icmp_echo;
+    loopback_rig_init(rig, &config, features, wiring->poll_max_ns);
+    loopback_rig_start_ring(rig, RX, LOOPBACK_RIG_NUM);
+    loopback_rig_start_ring(rig, TX, LOOPBACK_RIG_NUM);
 }
 
 static void test_gives_back_what_is_sent(const void *opaque)
 {
     uint16_t num_buffers;
-    World world;
+    LoopbackRig rig;
     unsigned int i;
 
-    world_init(&world, opaque);
-    for (i = 0; i < 3 * NUM; i++) {
-        memset(world.memory + TX_GPA + HEADER, (int)i + 1, 88);
-        add(&world, RX, RX_GPA, 1000);
-        add(&world, TX, TX_GPA, 100);
-        g_assert_cmpuint(wait_used(&world, RX, RX_GPA), ==, 100);
-        g_assert_cmpuint(wait_used(&world, TX, TX_GPA), ==, 0);
-        memcpy(&num_buffers, world.memory + RX_GPA + 10, sizeof(num_buffers));
+    rig_init(&rig, opaque, false);
+    for (i = 0; i < 3 * LOOPBACK_RIG_NUM; i++) {
+        memset(rig.memory + TX_GPA + HEADER, (int)i + 1, 88);
+        loopback_rig_add_one(&rig, RX, RX_GPA, 1000);
+        loopback_rig_add_one(&rig, TX, TX_GPA, 100);
+        g_assert_cmpuint(loopback_rig_wait_used(&rig, RX, RX_GPA), ==, 100);
+        g_assert_cmpuint(loopback_rig_wait_used(&rig, TX, TX_GPA), ==, 0);
+        memcpy(&num_buffers, rig.memory + RX_GPA + 10, sizeof(num_buffers));
         g_assert_cmpuint(num_buffers, ==, 1);
-        g_assert_cmpmem(world.memory + RX_GPA + HEADER, 88, world.memory + TX_GPA + HEADER, 88);
+        g_assert_cmpmem(rig.memory + RX_GPA + HEADER, 88, rig.memory + TX_GPA + HEADER, 88);
     }
-    world_cleanup(&world);
+    loopback_rig_cleanup(&rig);
 }
 
 /* A packet that needs more receive buffers than there are waits for them, asleep. */
 static void test_waits_for_receive_buffers(const void *opaque)
 {
-    World world;
+    LoopbackRig rig;
     unsigned int i;
 
-    world_init(&world, opaque);
+    rig_init(&rig, opaque, false);
     for (i = 0; i < 4; i++) {
-        add(&world, RX, RX_GPA, 100);
-        add(&world, RX, RX_GPA + 100, 100);
-        add(&world, TX, TX_GPA, 350);
-        wait_asleep(&world);
-        add(&world, RX, RX_GPA + 200, 100);
-        wait_asleep(&world);
-        add(&world, RX, RX_GPA + 300, 100);
-        g_assert_cmpuint(wait_used(&world, RX, RX_GPA), ==, 100);
-        g_assert_cmpuint(wait_used(&world, RX, RX_GPA + 100), ==, 100);
-        g_assert_cmpuint(wait_used(&world, RX, RX_GPA + 200), ==, 100);
-        g_assert_cmpuint(wait_used(&world, RX, RX_GPA + 300), ==, 50);
-        g_assert_cmpuint(wait_used(&world, TX, TX_GPA), ==, 0);
+        loopback_rig_add_one(&rig, RX, RX_GPA, 100);
+        loopback_rig_add_one(&rig, RX, RX_GPA + 100, 100);
+        loopback_rig_add_one(&rig, TX, TX_GPA, 350);
+        loopback_rig_wait_asleep(&rig, TX);
+        loopback_rig_add_one(&rig, RX, RX_GPA + 200, 100);
+        loopback_rig_wait_asleep(&rig, TX);
+        loopback_rig_add_one(&rig, RX, RX_GPA + 300, 100);
+        g_assert_cmpuint(loopback_rig_wait_used(&rig, RX, RX_GPA), ==, 100);
+        g_assert_cmpuint(loopback_rig_wait_used(&rig, RX, RX_GPA + 100), ==, 100);
+        g_assert_cmpuint(loopback_rig_wait_used(&rig, RX, RX_GPA + 200), ==, 100);
+        g_assert_cmpuint(loopback_rig_wait_used(&rig, RX, RX_GPA + 300), ==, 50);
+        g_assert_cmpuint(loopback_rig_wait_used(&rig, TX, TX_GPA), ==, 0);
     }
-    world_cleanup(&world);
+    loopback_rig_cleanup(&rig);
 }
 
 /* Disabling the receive queue drops the packet that waits for its buffers. */
 static void test_disabling_drops_what_waits(const void *opaque)
 {
-    World world;
+    LoopbackRig rig;
 
-    world_init(&world, opaque);
-    add(&world, RX, RX_GPA, 100);
-    add(&world, TX, TX_GPA, 350);
-    wait_asleep(&world);
-    world.dev->ops->ring_enable(world.dev, RX, false, NULL);
-    g_assert_cmpuint(wait_used(&world, TX, TX_GPA), ==, 0);
-    world.dev->ops->ring_enable(world.dev, RX, true, NULL);
-    add(&world, TX, TX_GPA, 80);
-    g_assert_cmpuint(wait_used(&world, RX, RX_GPA), ==, 80);
-    world_cleanup(&world);
+    rig_init(&rig, opaque, false);
+    loopback_rig_add_one(&rig, RX, RX_GPA, 100);
+    loopback_rig_add_one(&rig, TX, TX_GPA, 350);
+    loopback_rig_wait_asleep(&rig, TX);
+    rig.dev->ops->ring_enable(rig.dev, RX, false, NULL);
+    g_assert_cmpuint(loopback_rig_wait_used(&rig, TX, TX_GPA), ==, 0);
+    rig.dev->ops->ring_enable(rig.dev, RX, true, NULL);
+    loopback_rig_add_one(&rig, TX, TX_GPA, 80);
+    g_assert_cmpuint(loopback_rig_wait_used(&rig, RX, RX_GPA), ==, 80);
+    loopback_rig_cleanup(&rig);
+}
+
+/*
+ * With icmp_echo the answer comes, wherever the driver has put the parts of the frame and of
+ * the receive buffers; what lies behind the headers is as it was sent.
+ */
+static void test_answers(const void *opaque)
+{
+    static const uint8_t ping[] = {
+        0x02, 'e', 'c', 'h', 'o', 0, 2, 0, 0, 0, 0, 2, 8, 0,
+        0x45, 0, 2, 0x58, 0x1c, 0x46, 0, 0, 64, 1, 0x43, 0xfb, 10, 0, 2, 15, 10, 0, 2, 77,
+        8, 0, 0x12, 0x34, 0, 7, 0, 1,
+    };
+    static const uint8_t pong[] = {
+        2, 0, 0, 0, 0, 2, 0x02, 'e', 'c', 'h', 'o', 0, 8, 0,
+        0x45, 0, 2, 0x58, 0x1c, 0x46, 0, 0, 64, 1, 0x43, 0xfb, 10, 0, 2, 77, 10, 0, 2, 15,
+        0, 0, 0x1a, 0x34, 0, 7, 0, 1,
+    };
+    const uint32_t size = HEADER + 614, rest = size - HEADER - sizeof(pong);
+    LoopbackRig rig;
+    uint32_t cut;
+
+    rig_init(&rig, opaque, true);
+    memset(rig.memory + TX_GPA, 0, HEADER);
+    memcpy(rig.memory + TX_GPA + HEADER, ping, sizeof(ping));
+    memset(rig.memory + TX_GPA + HEADER + sizeof(ping), 0x5a, rest);
+    for (cut = 1; cut < 130; cut++) {
+        const VringSegment tx[] = { { TX_GPA, cut, 0 }, { TX_GPA + cut, size - cut, 0 } };
+        const uint32_t first = 131 - cut;
+
+        memset(rig.memory + RX_GPA, 0, size);
+        loopback_rig_add_one(&rig, RX, RX_GPA, first);
+        loopback_rig_add_one(&rig, RX, RX_GPA + first, 1000);
+        loopback_rig_add(&rig, TX, tx, G_N_ELEMENTS(tx), TX_GPA);
+        g_assert_cmpuint(loopback_rig_wait_used(&rig, RX, RX_GPA), ==, first);
+        g_assert_cmpuint(loopback_rig_wait_used(&rig, RX, RX_GPA + first), ==, size - first);
+        g_assert_cmpuint(loopback_rig_wait_used(&rig, TX, TX_GPA), ==, 0);
+        g_assert_cmpmem(rig.memory + RX_GPA + HEADER, sizeof(pong), pong, sizeof(pong));
+        g_assert_cmpmem(rig.memory + RX_GPA + HEADER + sizeof(pong), rest,
+                        rig.memory + TX_GPA + HEADER + sizeof(pong), rest);
+        g_assert_cmpmem(rig.memory + TX_GPA + HEADER, sizeof(ping), ping, sizeof(ping));
+    }
+    /* Shorter than any header, down to nothing at all. */
+    for (cut = HEADER; cut < HEADER + 42; cut++) {
+        memset(rig.memory + RX_GPA, 0, size);
+        loopback_rig_add_one(&rig, RX, RX_GPA, 1000);
+        loopback_rig_add_one(&rig, TX, TX_GPA, cut);
+        g_assert_cmpuint(loopback_rig_wait_used(&rig, RX, RX_GPA), ==, cut);
+        g_assert_cmpuint(loopback_rig_wait_used(&rig, TX, TX_GPA), ==, 0);
+        g_assert_cmpmem(rig.memory + RX_GPA + HEADER, cut - HEADER, ping, cut - HEADER);
+    }
+    loopback_rig_cleanup(&rig);
 }
 
 /* A driver that receives into what it sends harms itself alone. */
 static void test_sends_and_receives_in_one_place(const void *opaque)
 {
-    World world;
+    LoopbackRig rig;
 
-    world_init(&world, opaque);
-    add(&world, RX, TX_GPA + 1, 1000);
-    add(&world, TX, TX_GPA, 1000);
-    g_assert_cmpuint(wait_used(&world, RX, TX_GPA + 1), ==, 1000);
-    world_cleanup(&world);
+    rig_init(&rig, opaque, false);
+    loopback_rig_add_one(&rig, RX, TX_GPA + 1, 1000);
+    loopback_rig_add_one(&rig, TX, TX_GPA, 1000);
+    g_assert_cmpuint(loopback_rig_wait_used(&rig, RX, TX_GPA + 1), ==, 1000);
+    loopback_rig_cleanup(&rig);
 }
 
 static void test_refuses_wrong_configurations(void)
@@ -217,6 +159,10 @@ static void test_refuses_wrong_configurations(void)
     GError *error = NULL;
 
     config.queue_pairs = 0;
+    g_assert_null(loopback_new(&config, &error));
+    g_assert_nonnull(strstr(error->message, "queue-pairs"));
+    g_clear_error(&error);
+    config.queue_pairs = 128;
     g_assert_null(loopback_new(&config, &error));
     g_assert_nonnull(strstr(error->message, "queue-pairs"));
     g_clear_error(&error);
@@ -262,6 +208,7 @@ int main(int argc, char **argv)
         { "waits-for-receive-buffers", test_waits_for_receive_buffers },
         { "disabling-drops-what-waits", test_disabling_drops_what_waits },
         { "sends-and-receives-in-one-place", test_sends_and_receives_in_one_place },
+        { "answers", test_answers },
     };
     static const Wiring wirings[] = {
         { false, false, 0 }, { false, true, 0 }, { true, false, 0 }, { true, true, 0 },

@@ -5,28 +5,40 @@
 #include "system/objects/vq-mapping.h"
 
 /* @mapping must give @slots (ids with spaces between them) to a device of @queue_count. */
-static void check_slots(const char *mapping, unsigned int queue_count, const char *slots)
+static void check_ctrl_slots(const char *mapping, unsigned int queue_count, bool has_ctrl,
+                             const char *slots)
 {
     g_autoptr(JsonNode) tree = json_from_string(mapping, NULL);
     g_autoptr(GError) error = NULL;
     g_autoptr(GPtrArray) found = NULL;
     g_autofree char *joined = NULL;
 
-    found = vq_mapping_get_slots(json_node_get_array(tree), queue_count, &error);
+    found = vq_mapping_get_slots(json_node_get_array(tree), queue_count, has_ctrl, &error);
     g_assert_no_error(error);
     g_ptr_array_add(found, NULL);
     joined = g_strjoinv(" ", (char **)found->pdata);
     g_assert_cmpstr(joined, ==, slots);
 }
 
-static void check_refused(const char *mapping, unsigned int queue_count, const char *words)
+static void check_slots(const char *mapping, unsigned int queue_count, const char *slots)
+{
+    check_ctrl_slots(mapping, queue_count, false, slots);
+}
+
+static void check_ctrl_refused(const char *mapping, unsigned int queue_count, bool has_ctrl,
+                               const char *words)
 {
     g_autoptr(JsonNode) tree = json_from_string(mapping, NULL);
     g_autoptr(GError) error = NULL;
 
-    g_assert_null(vq_mapping_get_slots(json_node_get_array(tree), queue_count, &error));
+    g_assert_null(vq_mapping_get_slots(json_node_get_array(tree), queue_count, has_ctrl, &error));
     g_test_message("%s: %s", mapping, error->message);
     g_assert_nonnull(strstr(error->message, words));
+}
+
+static void check_refused(const char *mapping, unsigned int queue_count, const char *words)
+{
+    check_ctrl_refused(mapping, queue_count, false, words);
 }
 
 static void without_vqs_pairs_take_turns(void)
@@ -41,6 +53,20 @@ static void vqs_say_it_all(void)
     check_slots("[{'iothread':'a','vqs':[0,2]},{'iothread':'b','vqs':[1,3]}]", 4, "a b a b");
     check_slots("[{'iothread':'a','vqs':['3']},{'iothread':'b','vqs':['0','1','2']}]", 0,
                 "b b b a");
+}
+
+/* Left out, virtqueue 4 is that of slot 4 % 4. */
+static void a_control_queue_may_be_left_out(void)
+{
+    check_ctrl_slots("[{'iothread':'a','vqs':[0,1]},{'iothread':'b','vqs':[2,3]}]", 5, true,
+                     "a a b b");
+    check_ctrl_slots("[{'iothread':'a','vqs':[0,1]},{'iothread':'b','vqs':[2,3,4]}]", 5, true,
+                     "a a b b b");
+    check_ctrl_slots("[{'iothread':'a'},{'iothread':'b'}]", 5, true, "a a b b");
+    check_ctrl_refused("[{'iothread':'a','vqs':[0,1,2]}]", 5, true, "leaves out virtqueue 3");
+    check_ctrl_refused("[{'iothread':'a','vqs':[0,1,2,4]}]", 5, true, "leaves out virtqueue 3");
+    check_ctrl_refused("[{'iothread':'a','vqs':[0,1,2,3,5]}]", 5, true, "name 0 to 4");
+    check_refused("[{'iothread':'a','vqs':[0,1,2,3]}]", 5, "leaves out virtqueue 4");
 }
 
 static void each_virtqueue_is_named_once(void)
@@ -79,6 +105,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/vq-mapping/without-vqs-pairs-take-turns", without_vqs_pairs_take_turns);
     g_test_add_func("/vq-mapping/vqs-say-it-all", vqs_say_it_all);
+    g_test_add_func("/vq-mapping/a-control-queue-may-be-left-out", a_control_queue_may_be_left_out);
     g_test_add_func("/vq-mapping/each-virtqueue-is-named-once", each_virtqueue_is_named_once);
     g_test_add_func("/vq-mapping/virtqueues-are-the-devices", virtqueues_are_the_devices);
     g_test_add_func("/vq-mapping/entries-are-well-formed", entries_are_well_formed);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The built-in loopback device: a multi-queue virtio-net device (virtio 1.3, section 5.1)
- * that receives on queue pair N what is sent on queue pair N.
+ * that receives on queue pair N what is sent on queue pair N, or the answer to it.
  */
 #ifndef HW_NET_LOOPBACK_H
 #define HW_NET_LOOPBACK_H
@@ -11,9 +11,10 @@
 
 typedef struct LoopbackConfig {
     const char *id;
-    uint32_t queue_pairs;   /* 1..128 */
+    uint32_t queue_pairs;   /* 1..127 */
     uint8_t mac[6];
     uint16_t mtu;           /* bytes, 68..65535 */
+    bool icmp_echo;         /* the answer, as a neighbour that has every address gives it */
     IOThread *iothread;     /* where it runs; NULL: each pair in the thread of its queues */
 } LoopbackConfig;
 

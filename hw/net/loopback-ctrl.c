@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The control virtqueue of the loopback device: from the ring to a command and back.
+ *
+ * How it works.  A command is what the device may read of a buffer, its status the first byte
+ * that it may write; how a driver spreads them over descriptors is its own affair (2.7.4.2).
+ * The command is copied out once.  A command that is wrong is answered with an error; a
+ * buffer that leaves the memory, or has no byte for the status, breaks the queue.
+ *
+ * Commands are rare: the queue is not polled, and each is answered before the next is taken.
+ */
+#include "loopback-ctrl.h"
+
+#include <errno.h>
+#include <string.h>
+
+#undef G_LOG_DOMAIN
+#define G_LOG_DOMAIN "svq"
+
+#define CTRL_BUDGET 16          /* commands of one wake-up */
+#define CTRL_MAX_TABLE 1024     /* elements of an indirect table */
+#define CTRL_HEADER 2           /* bytes: class and command */
+
+enum { VIRTIO_NET_OK, VIRTIO_NET_ERR };
+
+static void ctrl_break(LoopbackCtrl *ctrl)
+{
+    g_autofree char *words = vring_error_to_string(&ctrl->vr.error);
+
+    ctrl->broken = true;
+    g_warning("%s control queue: %s", ctrl->name, words);
+}
+
+static void *resolve(LoopbackCtrl *ctrl, const MemoryMap *map, unsigned int i, uint32_t len)
+{
+    const VringSegment *seg = &ctrl->segments[i];
+    void *host = memory_map_host(map, seg->addr, len);
+
+    if (!host) {
+        vring_fail(&ctrl->vr.error, "buffer leaves the memory", "2.7.5", i, seg->addr);
+    }
+    return host;
+}
+
+/*
+ * Copies the command in the buffer of @n segments, as much of it as there is room for.
+ * Returns its length, and in *first_writable the segment of its status; -EPROTO.
+ */
+static int64_t read_command(LoopbackCtrl *ctrl, const MemoryMap *map, unsigned int n,
+                            uint8_t command[LOOPBACK_CTRL_MAX_COMMAND],
+                            unsigned int *first_writable)
+{
+    uint64_t length = 0;
+    unsigned int i;
+
+    for (i = 0; i < n && !(ctrl->segments[i].flags & VRING_DESC_F_WRITE); i++) {
+        const uint32_t len = ctrl->segments[i].len;
+        const void *host = resolve(ctrl, map, i, len);
+
+        if (!host) {
+            return -EPROTO;
+        }
+        if (length < LOOPBACK_CTRL_MAX_COMMAND) {
+            memcpy(command + length, host, MIN(len, LOOPBACK_CTRL_MAX_COMMAND - length));
+        }
+        length += len;
+    }
+    if (i == n) {
+        return vring_fail(&ctrl->vr.error, "control command has no byte for its status",
+                          "5.1.6.5", i, length);
+    }
+    *first_writable = i;
+    return (int64_t)length;
+}
+
+static int write_status(LoopbackCtrl *ctrl, unsigned int i, uint8_t status)
+{
+    /* Read anew: executing a command may take a grace period. */
+    uint8_t *host = resolve(ctrl, rcu_dereference(*ctrl->map), i, sizeof(status));
+
+    if (!host) {
+        return -EPROTO;
+    }
+    *host = status;
+    return 0;
+}
+
+/* One command: 1; 0 if there is none; -EPROTO. */
+static int serve(LoopbackCtrl *ctrl)
+{
+    const MemoryMap *map = rcu_dereference(*ctrl->map);
+    uint8_t command[LOOPBACK_CTRL_MAX_COMMAND];
+    unsigned int first_writable;
+    VringDevice *vr = &ctrl->vr;
+    int64_t length;
+    uint16_t id;
+    bool done;
+    int n;
+
+    n = vring_device_take(vr, vr->packed, map, ctrl->segments, CTRL_MAX_TABLE, &id);
+    if (n <= 0) {
+        return n;
+    }
+    length = read_command(ctrl, map, (unsigned int)n, command, &first_writable);
+    if (length < 0) {
+        return -EPROTO;
+    }
+    done = length >= CTRL_HEADER && length <= LOOPBACK_CTRL_MAX_COMMAND &&
+           ctrl->execute(ctrl->opaque, command, (unsigned int)length);
+    if (write_status(ctrl, first_writable, done ? VIRTIO_NET_OK : VIRTIO_NET_ERR) < 0) {
+        return -EPROTO;
+    }
+    vring_device_put(vr, vr->packed, id, 1);
+    vring_device_publish(vr, vr->packed);
+    if (vring_device_needs_call(vr, vr->packed)) {
+        event_notifier_set(&ctrl->call);
+    }
+    return 1;
+}
+
+static void work(void *opaque)
+{
+    LoopbackCtrl *ctrl = opaque;
+    VringDevice *vr = &ctrl->vr;
+    unsigned int i;
+    int ret = 1;
+
+    if (!ctrl->ctx || ctrl->broken || !ctrl->enabled) {
+        return;
+    }
+    vring_device_disable_kick(vr, vr->packed);
+    for (i = 0; i < CTRL_BUDGET && ret > 0; i++) {
+        ret = serve(ctrl);
+    }
+    if (ret < 0) {
+        ctrl_break(ctrl);
+    } else if (ret > 0 || vring_device_enable_kick(vr, vr->packed)) {
+        aio_bh_schedule(ctrl->ctx, &ctrl->work);
+    }
+}
+
+static void ready(void *opaque)
+{
+    LoopbackCtrl *ctrl = opaque;
+
+    event_notifier_test_and_clear(&ctrl->kick);
+    work(ctrl);
+}
+
+static const AioHandlerOps ctrl_ops = {
+    .ready = ready,
+};
+
+static void attach_in_owner(void *opaque)
+{
+    LoopbackCtrl *ctrl = opaque;
+
+    ctrl->handler = aio_add_handler(ctrl->ctx, ctrl->kick.fd, &ctrl_ops, ctrl);
+    if (ctrl->handler) {
+        aio_bh_schedule(ctrl->ctx, &ctrl->work);
+    }
+}
+
+static void detach_in_owner(void *opaque)
+{
+    LoopbackCtrl *ctrl = opaque;
+
+    if (ctrl->handler) {
+        aio_remove_handler(ctrl->ctx, ctrl->handler);
+        ctrl->handler = NULL;
+    }
+    ctrl->ctx = NULL;
+}
+
+static void nothing(void *opaque)
+{
+}
+
+int loopback_ctrl_start(LoopbackCtrl *ctrl, AioContext *ctx, const VringConfig *config, int kick_fd,
+                        int call_fd, GError **errp)
+{
+    int ret;
+
+    g_assert(!ctrl->ctx);
+    ret = vring_device_init(&ctrl->vr, config);
+    if (ret < 0) {
+        g_set_error(errp, G_FILE_ERROR, G_FILE_ERROR_INVAL, "%s control queue: %s", ctrl->name,
+                    ctrl->vr.error.what);
+        return ret;
+    }
+    ctrl->segments = g_new(VringSegment, MAX(ctrl->vr.num, CTRL_MAX_TABLE));
+    ctrl->kick.fd = kick_fd;
+    ctrl->call.fd = call_fd;
+    ctrl->broken = false;
+    ctrl->ctx = ctx;
+    aio_bh_init(&ctrl->work, work, ctrl);
+    aio_run_in(ctx, attach_in_owner, ctrl);
+    if (!ctrl->handler) {
+        g_set_error(errp, G_FILE_ERROR, G_FILE_ERROR_INVAL,
+                    "%s control queue: cannot wait for its kick descriptor", ctrl->name);
+        loopback_ctrl_stop(ctrl);
+        return -EINVAL;
+    }
+    return 0;
+}
+
+typedef struct EnableCommand {
+    LoopbackCtrl *ctrl;
+    bool enable;
+} EnableCommand;
+
+static void enable_in_owner(void *opaque)
+{
+    EnableCommand *command = opaque;
+
+    command->ctrl->enabled = command->enable;
+    if (command->ctrl->ctx) {
+        /* Kicks that came before were not heeded. */
+        aio_bh_schedule(command->ctrl->ctx, &command->ctrl->work);
+    }
+}
+
+void loopback_ctrl_enable(LoopbackCtrl *ctrl, bool enable)
+{
+    EnableCommand command = { ctrl, enable };
+
+    if (ctrl->ctx) {
+        aio_run_in(ctrl->ctx, enable_in_owner, &command);
+    } else {
+        enable_in_owner(&command);
+    }
+}
+
+void loopback_ctrl_stop(LoopbackCtrl *ctrl)
+{
+    AioContext *ctx = ctrl->ctx;
+
+    if (ctx) {
+        aio_run_in(ctx, detach_in_owner, ctrl);
+        /* Bottom halves run in order: after this one, the work scheduled before has run. */
+        aio_run_in(ctx, nothing, NULL);
+        vring_device_cleanup(&ctrl->vr);
+        g_clear_pointer(&ctrl->segments, g_free);
+    }
+    ctrl->enabled = false;
+}

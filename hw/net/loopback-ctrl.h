@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The control virtqueue of the loopback device (virtio 1.3, section 5.1.6.5): takes commands,
+ * has them carried out, answers them.  What the commands mean is its owner's business.
+ *
+ * Threads: start, enable and stop are for the main thread and hand over to the AioContext
+ * given at the start; everything else, the commands too, happens there.
+ */
+#ifndef HW_NET_LOOPBACK_CTRL_H
+#define HW_NET_LOOPBACK_CTRL_H
+
+#include "hw/virtio/memory-map.h"
+#include "hw/virtio/vring-device.h"
+#include "util/aio-context.h"
+#include "util/event-notifier.h"
+
+/* A longer command is answered with an error, unseen by the owner. */
+#define LOOPBACK_CTRL_MAX_COMMAND 64    /* bytes */
+
+typedef struct LoopbackCtrl {
+    const char *name;           /* of the device */
+    const MemoryMap *const *map;
+    /*
+     * Carries out a command: class, command, data; @n bytes, 2 at least.  True: done (OK),
+     * false: there is no such command, or it asks for what cannot be (ERR).  It may wait
+     * for a grace period.
+     */
+    bool (*execute)(void *opaque, const uint8_t *command, unsigned int n);
+    void *opaque;
+
+    VringDevice vr;
+    AioContext *ctx;            /* where it runs; NULL: not started */
+    AioBh work;
+    EventNotifier kick, call;   /* borrowed */
+    AioHandler *handler;
+    VringSegment *segments;
+    bool enabled, broken;
+} LoopbackCtrl;
+
+/* 0, or -errno with @errp. */
+int loopback_ctrl_start(LoopbackCtrl *ctrl, AioContext *ctx, const VringConfig *config, int kick_fd,
+                        int call_fd, GError **errp);
+void loopback_ctrl_enable(LoopbackCtrl *ctrl, bool enable);
+
+/* When it returns, the ring's memory is not touched any more. */
+void loopback_ctrl_stop(LoopbackCtrl *ctrl);
+
+#endif
