@@ -78,18 +78,3 @@ void svq_log_kick_wish(ShadowVirtqueue *svq, const SvqLogging *logging)
                    guest->packed ? sizeof(VringPackedEvent) : sizeof(le16));
     dirty_log_flush(logging->log, &svq->dirty);
 }
-
-void svq_log_ring(ShadowVirtqueue *svq, const SvqLogging *logging)
-{
-    const VringDevice *guest = &svq->guest;
-
-    if (!logging->ring) {
-        return;
-    }
-    dirty_log_mark(logging->log, &svq->dirty, logging->device_gpa,
-                   vring_device_size(guest->num, guest->packed));
-    if (guest->packed) {
-        dirty_log_mark(logging->log, &svq->dirty, logging->desc_gpa, vring_desc_size(guest->num));
-    }
-    dirty_log_flush(logging->log, &svq->dirty);
-}

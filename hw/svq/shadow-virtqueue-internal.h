@@ -99,9 +99,6 @@ void svq_log_used(ShadowVirtqueue *svq, const SvqLogging *logging);
 /* Our wish for kicks was written. */
 void svq_log_kick_wish(ShadowVirtqueue *svq, const SvqLogging *logging);
 
-/* All of the guest's ring that we may write. */
-void svq_log_ring(ShadowVirtqueue *svq, const SvqLogging *logging);
-
 /* Owner.  Publishes what was put in the guest's ring and calls the guest if it wants that. */
 VRING_INLINE void svq_publish_to_guest(ShadowVirtqueue *svq, const bool packed,
                                        const SvqLogging *logging)

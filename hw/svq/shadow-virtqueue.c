@@ -287,6 +287,19 @@ static int init_rings(ShadowVirtqueue *svq, const ShadowVirtqueueConfig *config,
     return ret;
 }
 
+static void report_recovery(const ShadowVirtqueue *svq)
+{
+    const VringRecovery *recovery = &svq->guest.recovery;
+
+    if (recovery->recovered) {
+        g_info("%s: goes on from its record; of what was in flight, completed: %u, offered again: %u",
+               svq->name, recovery->completed, recovery->offered);
+    } else if (recovery->discarded) {
+        g_info("%s: begins anew, not from its record: %s; completed: %u", svq->name,
+               recovery->discarded, recovery->completed);
+    }
+}
+
 static void cleanup_rings(ShadowVirtqueue *svq)
 {
     vring_device_cleanup(&svq->guest);
@@ -369,9 +382,10 @@ int shadow_virtqueue_start(ShadowVirtqueue *svq, const ShadowVirtqueueConfig *co
     svq->kick_polled = svq->call_polled = false;
     svq->need_room = 1;
     svq->hit_generation = 0;
-    if (*svq->logging) {
-        /* Whatever its start has written there. */
-        svq_log_ring(svq, *svq->logging);
+    report_recovery(svq);
+    if (shadow_virtqueue_has_recovered(svq)) {
+        /* Of what was used before it may not have heard. */
+        event_notifier_set(&svq->guest_call);
     }
     aio_bh_init(&svq->work, work, svq);
     atomic_store(&svq->state, SVQ_QUEUE_RUNNING);
@@ -387,6 +401,11 @@ int shadow_virtqueue_start(ShadowVirtqueue *svq, const ShadowVirtqueueConfig *co
         cleanup_rings(svq);
     }
     return command.ret;
+}
+
+bool shadow_virtqueue_has_recovered(const ShadowVirtqueue *svq)
+{
+    return svq->guest.recovery.recovered || svq->guest.recovery.discarded;
 }
 
 void shadow_virtqueue_detach(ShadowVirtqueue *svq)
@@ -420,7 +439,7 @@ void shadow_virtqueue_resume(ShadowVirtqueue *svq, const VringAreas *guest)
     }
 }
 
-void shadow_virtqueue_stop(ShadowVirtqueue *svq, VringBase *base)
+void shadow_virtqueue_stop(ShadowVirtqueue *svq, bool device_lost, VringBase *base)
 {
     /*
      * Also if the guest broke the queue, but not if the device did.  Bounded: each round
@@ -428,7 +447,8 @@ void shadow_virtqueue_stop(ShadowVirtqueue *svq, VringBase *base)
      */
     while (!svq->shadow.error.what && svq->give_back(svq)) {
     }
-    vring_device_settle(&svq->guest);
+    /* A device that broke the rules may say what it likes of what it did not complete. */
+    vring_device_settle(&svq->guest, device_lost || svq->shadow.error.what, NULL);
     svq_publish_to_guest(svq, svq->guest.packed, *svq->logging);
     *base = vring_device_base(&svq->guest);
     cleanup_rings(svq);

@@ -248,20 +248,11 @@ int svq_backend_forgive_gone(const SvqDevice *dev, int ret, GError **errp)
     return 0;
 }
 
-/* A VMM that does not speak of the status means: as soon as a queue is enabled. */
+/* A VMM that does not speak of the status means: as soon as a queue runs. */
 static bool driver_is_ok(const SvqDevice *dev)
 {
-    unsigned int i;
-
-    if (vhost_user_server_has_status(dev->server)) {
-        return dev->status & VIRTIO_STATUS_DRIVER_OK;
-    }
-    for (i = 0; i < dev->n_queues; i++) {
-        if (dev->queues[i].started && dev->queues[i].enabled) {
-            return true;
-        }
-    }
-    return false;
+    return vhost_user_server_has_status(dev->server) ? dev->status & VIRTIO_STATUS_DRIVER_OK
+                                                     : svq_device_any_started(dev);
 }
 
 int svq_device_driver_ok(SvqDevice *dev, GError **errp)

@@ -9,6 +9,7 @@
 
 #include "hw/svq/svq-device.h"
 #include "hw/svq/dirty-log.h"
+#include "inflight.h"
 #include "hw/virtio/features.h"
 #include "util/event-notifier.h"
 #include "util/iova-tree.h"
@@ -31,8 +32,11 @@ typedef struct SvqQueue {
     bool addr_set, kick_set, enabled;
     uint32_t base;              /* as in vhost messages */
     bool base_is_ours;          /* where we stopped, not what the VMM said */
+    uint32_t vmm_base;          /* what it said last */
+    bool was_started;           /* since the VMM connected: what it says of the ring now counts */
     EventNotifier kick, call, err;
     SvqLogging *logging;        /* published to the queue by RCU; NULL: nothing is logged */
+    bool unlogged;              /* it went on after a kill: what was written before is unknown */
 
     /* What we made of it. */
     bool started;               /* the shadow virtqueue is, and the device has its ring */
@@ -49,9 +53,11 @@ struct SvqDevice {
     SvqRingFeatures shadow, guest;
     uint32_t queue_size;
     bool lenient_base;
+    uint64_t withheld;          /* features of the device that the guest does not get */
     IOThread **iothreads;
     unsigned int n_iothreads;
 
+    SvqInflight *inflight;
     SvqQueue *queues;
     unsigned int n_queues;
     EventNotifier broken;       /* an IOThread broke a queue */
@@ -136,8 +142,8 @@ void svq_queue_update(SvqQueue *queue);
 /* Stops it, if started, and keeps where it stands in queue->base. */
 void svq_queue_stop(SvqQueue *queue);
 
-/* Tells the device whether the queue is enabled. */
-int svq_queue_enable(SvqQueue *queue, bool enable, GError **errp);
+/* Whether any queue runs. */
+bool svq_device_any_started(const SvqDevice *dev);
 
 /* All queues; then the device side is reset. */
 void svq_device_stop(SvqDevice *dev);

@@ -131,12 +131,19 @@ SvqDevice *svq_device_new(const SvqDeviceConfig *config, GError **errp)
         g_free(dev);
         return NULL;
     }
+    dev->inflight = svq_inflight_new(config->inflight, errp);
+    if (!dev->inflight) {
+        event_notifier_cleanup(&dev->broken);
+        g_free(dev);
+        return NULL;
+    }
     dev->id = g_strdup(config->id);
     dev->backend = config->backend;
     dev->shadow = config->shadow;
     dev->guest = config->guest;
     dev->queue_size = config->queue_size;
     dev->lenient_base = config->lenient_base;
+    dev->withheld = config->withheld;
     dev->n_iothreads = config->n_iothreads;
     dev->iothreads = g_new(IOThread *, dev->n_iothreads);
     for (i = 0; i < dev->n_iothreads; i++) {
@@ -166,8 +173,9 @@ void svq_device_free(SvqDevice *dev)
     if (!dev) {
         return;
     }
-    g_clear_pointer(&dev->server, vhost_user_server_free);
+    /* First: a VMM that sees its connection end reads the rings to learn where they stand. */
     svq_device_stop(dev);
+    g_clear_pointer(&dev->server, vhost_user_server_free);
     dev->backend->notify = NULL;
     g_source_remove(dev->broken_source);
     event_notifier_cleanup(&dev->broken);
@@ -185,6 +193,7 @@ void svq_device_free(SvqDevice *dev)
         iothread_unref(dev->iothreads[i]);
     }
     memory_map_free(dev->map);
+    svq_inflight_free(dev->inflight);
     g_free(dev->iothreads);
     g_free(dev->queues);
     g_free(dev->id);

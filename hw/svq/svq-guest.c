@@ -4,9 +4,10 @@
  *
  * How it works.  Each message only records what it says; svq_queue_update() then starts the
  * queue if that was the last thing missing.  VMMs differ: one enables queues before it gives
- * memory, one repeats the features for each pair, one stops by disabling and starts
- * anew without a word.  So what does not change anything is always allowed, and what changes a
- * started queue is allowed if that queue is disabled: then it is stopped first.
+ * memory, one repeats the features for each pair, one stops by disabling and frees the
+ * ring's memory without another word.  So what does not change anything is always allowed, what
+ * changes a ring is allowed while it is stopped, and a queue that is disabled is stopped: it
+ * stands where it is until it is enabled.
  *
  * Threads: the main thread.
  */
@@ -18,7 +19,8 @@
 uint64_t svq_guest_offered(const SvqDevice *dev)
 {
     const SvqRingFeatures *offer = &dev->guest;
-    uint64_t features = dev->backend->features & virtio_features_mask(VIRTIO_FEATURE_DEVICE);
+    uint64_t features = dev->backend->features & virtio_features_mask(VIRTIO_FEATURE_DEVICE) &
+                        ~dev->withheld;
 
     features |= offer->packed != ON_OFF_AUTO_OFF ? VIRTIO_F_BIT(VIRTIO_F_RING_PACKED) : 0;
     features |= offer->event_idx != ON_OFF_AUTO_OFF ? VIRTIO_F_BIT(VIRTIO_F_EVENT_IDX) : 0;
@@ -36,18 +38,6 @@ static uint64_t guest_must_have(const SvqDevice *dev)
            (offer->event_idx == ON_OFF_AUTO_ON ? VIRTIO_F_BIT(VIRTIO_F_EVENT_IDX) : 0) |
            (offer->indirect_desc == ON_OFF_AUTO_ON ? VIRTIO_F_BIT(VIRTIO_F_INDIRECT_DESC) : 0) |
            (offer->in_order == ON_OFF_AUTO_ON ? VIRTIO_F_BIT(VIRTIO_F_IN_ORDER) : 0);
-}
-
-static bool any_enabled(const SvqDevice *dev)
-{
-    unsigned int i;
-
-    for (i = 0; i < dev->n_queues; i++) {
-        if (dev->queues[i].started && dev->queues[i].enabled) {
-            return true;
-        }
-    }
-    return false;
 }
 
 /* Stops everything; only with a new kick descriptor a queue starts again. */
@@ -74,8 +64,8 @@ static void forget_queue(SvqQueue *queue)
 {
     queue->num = 0;
     queue->addr_set = queue->kick_set = queue->enabled = queue->refused = false;
-    queue->base = 0;
-    queue->base_is_ours = false;
+    queue->base = queue->vmm_base = 0;
+    queue->base_is_ours = queue->was_started = false;
     event_notifier_cleanup(&queue->kick);
     event_notifier_cleanup(&queue->call);
     event_notifier_cleanup(&queue->err);
@@ -137,8 +127,8 @@ static int guest_set_features(void *opaque, uint64_t features, GError **errp)
     }
     features &= ~VIRTIO_F_BIT(VHOST_F_LOG_ALL);
     if (dev->device_started && features != dev->guest_features) {
-        if (any_enabled(dev)) {
-            return refuse_features(dev, "changes features of enabled queues",
+        if (svq_device_any_started(dev)) {
+            return refuse_features(dev, "changes features of running queues",
                                    features ^ dev->guest_features, errp);
         }
         stop_until_kicked(dev);
@@ -213,22 +203,18 @@ static int guest_set_log(void *opaque, MemoryRegion *log, GError **errp)
     return svq_device_set_log(opaque, log, errp);
 }
 
-/*
- * Whether what defines @queue's ring may be set: it is stopped, or can be.  A driver that
- * is gone without GET_VRING_BASE has at least disabled its queues.
- */
-static int make_stopped(SvqQueue *queue, const char *what, GError **errp)
+/* Whether what defines @queue's ring may be set: not while it runs. */
+static int check_stopped(SvqQueue *queue, const char *what, GError **errp)
 {
-    if (queue->started && queue->enabled) {
+    if (queue->started) {
         g_set_error(errp, G_FILE_ERROR, G_FILE_ERROR_INVAL,
                     "%s queue %u: %s changes while it runs", queue->dev->id, queue->index, what);
         return -EBUSY;
     }
-    if (queue->started) {
-        svq_queue_stop(queue);
-        queue->kick_set = false;
-    }
     queue->refused = false;
+    if (queue->was_started) {
+        svq_inflight_clear(queue->dev->inflight, queue->index);
+    }
     return 0;
 }
 
@@ -248,7 +234,7 @@ static int guest_set_vring_num(void *opaque, unsigned int index, uint32_t num, G
                     VRING_MAX_SIZE);
         return -EINVAL;
     }
-    ret = make_stopped(queue, "size", errp);
+    ret = check_stopped(queue, "size", errp);
     if (ret == 0) {
         queue->num = num;
         svq_queue_update(queue);
@@ -265,7 +251,7 @@ static int guest_set_vring_addr(void *opaque, unsigned int index, const VhostVri
 
     if (!queue->addr_set || addr->desc != queue->addr.desc || addr->avail != queue->addr.avail ||
         addr->used != queue->addr.used) {
-        ret = make_stopped(queue, "ring address", errp);
+        ret = check_stopped(queue, "ring address", errp);
     }
     if (ret == 0) {
         const bool relog = addr->log != queue->addr.log || addr->log_gpa != queue->addr.log_gpa;
@@ -284,10 +270,10 @@ static int guest_set_vring_base(void *opaque, unsigned int index, uint32_t base,
 {
     SvqDevice *dev = opaque;
     SvqQueue *queue = &dev->queues[index];
-    int ret = make_stopped(queue, "base", errp);
+    int ret = check_stopped(queue, "base", errp);
 
     if (ret == 0) {
-        queue->base = base;
+        queue->base = queue->vmm_base = base;
         queue->base_is_ours = false;
         svq_queue_update(queue);
     }
@@ -302,6 +288,8 @@ static int guest_get_vring_base(void *opaque, unsigned int index, uint32_t *base
     svq_queue_stop(queue);
     queue->kick_set = false;
     queue->refused = false;
+    /* From here on the VMM knows. */
+    svq_inflight_clear(dev->inflight, index);
     *base = queue->base;
     return 0;
 }
@@ -348,8 +336,30 @@ static int guest_set_vring_fd(void *opaque, unsigned int index, VhostVringFd whi
 static int guest_set_vring_enable(void *opaque, unsigned int index, bool enable, GError **errp)
 {
     SvqDevice *dev = opaque;
+    SvqQueue *queue = &dev->queues[index];
 
-    return svq_queue_enable(&dev->queues[index], enable, errp);
+    queue->enabled = enable;
+    if (enable) {
+        svq_queue_update(queue);
+    } else {
+        svq_queue_stop(queue);
+    }
+    return 0;
+}
+
+static bool guest_has_rarp(void *opaque)
+{
+    SvqDevice *dev = opaque;
+
+    return dev->backend->ops->send_rarp && dev->backend->has_rarp;
+}
+
+static int guest_send_rarp(void *opaque, uint64_t mac, GError **errp)
+{
+    SvqDevice *dev = opaque;
+    int ret = dev->backend->ops->send_rarp(dev->backend, mac, errp);
+
+    return svq_backend_forgive_gone(dev, ret, errp);
 }
 
 static int guest_get_config(void *opaque, void *data, uint32_t offset, uint32_t size,
@@ -398,6 +408,7 @@ static int guest_reset(void *opaque, GError **errp)
     svq_device_stop(dev);
     for (i = 0; i < dev->n_queues; i++) {
         forget_queue(&dev->queues[i]);
+        svq_inflight_clear(dev->inflight, i);
     }
     dev->features_set = false;
     dev->guest_features = 0;
@@ -423,6 +434,8 @@ const VhostUserServerOps svq_guest_ops = {
     .get_vring_base = guest_get_vring_base,
     .set_vring_fd = guest_set_vring_fd,
     .set_vring_enable = guest_set_vring_enable,
+    .has_rarp = guest_has_rarp,
+    .send_rarp = guest_send_rarp,
     .get_config = guest_get_config,
     .set_config = guest_set_config,
     .get_status = guest_get_status,

@@ -41,9 +41,22 @@ static void logging_free(SvqLogging *logging)
     }
 }
 
+/* We were killed before we had marked what was written: it may be any page. */
+static void mark_all(const SvqDevice *dev)
+{
+    DirtyLogCache cache = { 0 };
+    unsigned int i;
+
+    for (i = 0; i < dev->map->n; i++) {
+        dirty_log_mark(dev->log, &cache, dev->map->ranges[i].gpa, dev->map->ranges[i].size);
+    }
+    dirty_log_flush(dev->log, &cache);
+}
+
 void svq_device_update_logging(SvqDevice *dev)
 {
     g_autofree SvqLogging **old = g_new(SvqLogging *, MAX(dev->n_queues, 1));
+    bool all = false;
     unsigned int i;
 
     for (i = 0; i < dev->n_queues; i++) {
@@ -51,8 +64,15 @@ void svq_device_update_logging(SvqDevice *dev)
 
         old[i] = queue->logging;
         rcu_assign_pointer(queue->logging, logging_new(queue));
+        if (queue->logging && queue->unlogged) {
+            queue->unlogged = false;
+            all = true;
+        }
     }
     synchronize_rcu();
+    if (all) {
+        mark_all(dev);
+    }
     for (i = 0; i < dev->n_queues; i++) {
         logging_free(old[i]);
     }

@@ -29,14 +29,12 @@ static bool find_guest_areas(SvqQueue *queue, VringAreas *areas)
  * A packed base comes in three spellings: both halves (QEMU: 0x80008000), the available
  * half alone, meant for both (DPDK: 0x8000), and, from User Mode Linux, 0 for the start.
  */
-static VringBase decode_base(const SvqQueue *queue)
+static VringBase decode_base(const SvqQueue *queue, uint32_t base, bool is_ours)
 {
-    uint32_t base = queue->base;
-
     if (!queue->guest_packed) {
         return (VringBase){ .avail = (uint16_t)base };
     }
-    if (base == 0 && queue->dev->lenient_base && !queue->base_is_ours) {
+    if (base == 0 && queue->dev->lenient_base && !is_ours) {
         return vring_base_start(true);
     }
     if (base >> 16 == 0) {
@@ -94,7 +92,14 @@ static int start_rings(SvqQueue *queue, GError **errp)
         .event_idx = svq_has_feature(features, VIRTIO_F_EVENT_IDX),
         .in_order = svq_has_feature(features, VIRTIO_F_IN_ORDER),
         .indirect = svq_has_feature(features, VIRTIO_F_INDIRECT_DESC),
-        .base = decode_base(queue),
+        .base = decode_base(queue, queue->base, queue->base_is_ours),
+        .inflight = svq_inflight_get(dev->inflight, queue->index, queue->num),
+        .identity = {
+            .desc = queue->addr.desc,
+            .driver = queue->addr.avail,
+            .device = queue->addr.used,
+            .base = decode_base(queue, queue->vmm_base, false),
+        },
     };
     if (!find_guest_areas(queue, &config.guest.areas)) {
         g_set_error(errp, G_FILE_ERROR, G_FILE_ERROR_FAULT,
@@ -117,15 +122,25 @@ static int start_rings(SvqQueue *queue, GError **errp)
     if (ret < 0) {
         return ret;
     }
-    ret = dev->backend->ops->ring_start(dev->backend, queue->index, &ring, errp);
+    if (shadow_virtqueue_has_recovered(queue->svq)) {
+        queue->unlogged = true;
+        if (queue->logging) {
+            svq_device_update_logging(dev);
+        }
+    }
+    /* Enabled first: a device may drop what it finds in a ring that is started and disabled. */
+    ret = dev->backend->ops->ring_enable(dev->backend, queue->index, true, errp);
+    if (ret == 0) {
+        ret = dev->backend->ops->ring_start(dev->backend, queue->index, &ring, errp);
+    }
     if (ret < 0) {
         shadow_virtqueue_detach(queue->svq);
-        shadow_virtqueue_stop(queue->svq, &unused);
+        shadow_virtqueue_stop(queue->svq, false, &unused);
     }
     return ret;
 }
 
-static bool any_started(const SvqDevice *dev)
+bool svq_device_any_started(const SvqDevice *dev)
 {
     unsigned int i;
 
@@ -143,7 +158,7 @@ static int start_queue(SvqQueue *queue, GError **errp)
     int ret;
 
     /* An arena that nobody uses makes way for a larger one. */
-    if (dev->device_started && svq_backend_has_outgrown_arena(dev) && !any_started(dev)) {
+    if (dev->device_started && svq_backend_has_outgrown_arena(dev) && !svq_device_any_started(dev)) {
         svq_device_stop(dev);
     }
     ret = dev->device_started ? 0 : svq_backend_start(dev, errp);
@@ -153,13 +168,12 @@ static int start_queue(SvqQueue *queue, GError **errp)
     if (ret < 0) {
         return ret;
     }
-    queue->started = true;
+    queue->started = queue->was_started = true;
     g_info("%s queue %u: started, guest %s, device %s, %" PRIu32 " descriptors, in %s", dev->id,
            queue->index, queue->guest_packed ? "packed" : "split",
            queue->shadow_packed ? "packed" : "split", queue->num,
            iothread_get_id(queue->iothread));
-    ret = queue->enabled ? svq_queue_enable(queue, true, errp) : 0;
-    return ret < 0 ? ret : svq_device_driver_ok(dev, errp);
+    return svq_device_driver_ok(dev, errp);
 }
 
 void svq_queue_update(SvqQueue *queue)
@@ -168,7 +182,7 @@ void svq_queue_update(SvqQueue *queue)
     g_autoptr(GError) error = NULL;
 
     if (queue->started || queue->refused || !dev->backend->connected || !dev->features_set ||
-        !dev->map->n || !queue->num || !queue->addr_set || !queue->kick_set) {
+        !dev->map->n || !queue->num || !queue->addr_set || !queue->kick_set || !queue->enabled) {
         return;
     }
     if (start_queue(queue, &error) == 0) {
@@ -184,34 +198,22 @@ void svq_queue_update(SvqQueue *queue)
     g_warning("%s", error->message);
 }
 
-int svq_queue_enable(SvqQueue *queue, bool enable, GError **errp)
-{
-    SvqDevice *dev = queue->dev;
-    int ret;
-
-    queue->enabled = enable;
-    if (!queue->started) {
-        return 0;
-    }
-    ret = dev->backend->ops->ring_enable(dev->backend, queue->index, enable, errp);
-    return ret < 0 ? svq_backend_forgive_gone(dev, ret, errp) : svq_device_driver_ok(dev, errp);
-}
-
 void svq_queue_stop(SvqQueue *queue)
 {
     SvqDevice *dev = queue->dev;
     g_autoptr(GError) error = NULL;
+    bool lost = !dev->backend->connected;
     VringBase base;
 
     if (!queue->started) {
         return;
     }
     shadow_virtqueue_detach(queue->svq);
-    if (dev->backend->connected &&
-        dev->backend->ops->ring_stop(dev->backend, queue->index, &error) < 0) {
+    if (!lost && dev->backend->ops->ring_stop(dev->backend, queue->index, &error) < 0) {
         g_warning("%s queue %u: %s", dev->id, queue->index, error->message);
+        lost = true;
     }
-    shadow_virtqueue_stop(queue->svq, &base);
+    shadow_virtqueue_stop(queue->svq, lost, &base);
     queue->base = encode_base(queue, base);
     queue->base_is_ours = true;
     queue->started = false;

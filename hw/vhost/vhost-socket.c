@@ -24,12 +24,16 @@
 /* After accept() fails for want of descriptors or memory: trying at once would spin. */
 #define ACCEPT_RETRY_MS 1000
 
+/* A peer that is restarted is back soon: the first wait of a client; each is twice the last. */
+#define BACKOFF_FIRST_MS 50
+
 struct VhostSocket {
     void (*connected)(void *opaque, int fd);
     void *opaque;
     char *path;
     bool server;
-    int64_t reconnect_ms;
+    int64_t reconnect_ms;   /* the longest wait between two tries */
+    int64_t wait_ms;        /* the next */
     int listen_fd;
     struct stat bound;      /* the socket file that we made */
     int given_fd;           /* connected by somebody else and not handed out yet */
@@ -45,6 +49,7 @@ static void update(VhostSocket *s);
 static void hand_out(VhostSocket *s, int fd)
 {
     s->busy = true;
+    s->wait_ms = BACKOFF_FIRST_MS;
     update(s);
     s->connected(s->opaque, fd);
 }
@@ -189,8 +194,9 @@ static void update(VhostSocket *s)
         return;
     }
     if (want && !s->timer && (!s->tried || s->reconnect_ms > 0)) {
-        int64_t wait_ms = s->tried ? s->reconnect_ms : 0;
+        const int64_t wait_ms = s->tried ? MIN(s->wait_ms, s->reconnect_ms) : 0;
 
+        s->wait_ms = s->tried ? wait_ms * 2 : BACKOFF_FIRST_MS;
         s->timer = g_timeout_add((guint)MIN(wait_ms, G_MAXINT), retry, s);
     } else if (!want && s->timer) {
         g_source_remove(s->timer);
@@ -211,6 +217,7 @@ VhostSocket *vhost_socket_new(const VhostSocketAddress *address, bool hold,
     s->server = address->path && address->server;
     s->reconnect_ms = address->path ? address->reconnect_ms : 0;
     s->held = hold;
+    s->wait_ms = BACKOFF_FIRST_MS;
     s->listen_fd = -1;
     s->given_fd = -1;
 

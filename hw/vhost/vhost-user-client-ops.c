@@ -309,18 +309,20 @@ static int client_ring_stop(VhostDevice *dev, unsigned int index, GError **errp)
     VhostUserClient *c = client_of(dev);
     VhostUserMessage m = vhost_user_client_message(VHOST_USER_GET_VRING_BASE);
     VhostUserMessage reply;
-    int ret = client_ring_enable(dev, index, false, errp);
+    int ret = check_index(dev, index, errp);
 
     if (ret < 0) {
         return ret;
     }
+    /* Disabled only then: a network device drops what it finds in a disabled transmit queue. */
     m.header.size = sizeof(m.payload.state);
     m.payload.state.index = index;
     ret = vhost_user_client_request(c, &m, &reply, errp);
-    if (ret == 0) {
-        c->started[index] = false;
+    if (ret < 0) {
+        return ret;
     }
-    return ret;
+    c->started[index] = false;
+    return client_ring_enable(dev, index, false, errp);
 }
 
 static int check_config_range(VhostDevice *dev, uint32_t offset, uint32_t size, GError **errp)
@@ -379,6 +381,11 @@ static int client_set_config(VhostDevice *dev, const void *data, uint32_t offset
     return vhost_user_client_request(client_of(dev), &m, NULL, errp);
 }
 
+static int client_send_rarp(VhostDevice *dev, uint64_t mac, GError **errp)
+{
+    return vhost_user_client_request_u64(client_of(dev), VHOST_USER_SEND_RARP, mac, errp);
+}
+
 /* DPDK's rings go on through a status of 0: they are stopped one by one first. */
 static int client_reset(VhostDevice *dev, GError **errp)
 {
@@ -409,6 +416,7 @@ const VhostDeviceOps vhost_user_client_ops = {
     .ring_stop = client_ring_stop,
     .get_config = client_get_config,
     .set_config = client_set_config,
+    .send_rarp = client_send_rarp,
     .reset = client_reset,
     .free = vhost_user_client_free,
 };

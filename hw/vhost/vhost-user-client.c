@@ -13,6 +13,7 @@
  */
 #define G_LOG_DOMAIN "svq"
 
+#include <endian.h>
 #include <errno.h>
 #include <glib-unix.h>
 #include <inttypes.h>
@@ -28,9 +29,12 @@
 #define VIRTIO_NET_F_MRG_RXBUF  15
 #define VIRTIO_NET_F_CTRL_VQ    17
 #define VIRTIO_NET_F_MQ         22
+/* Where max_virtqueue_pairs stands in its configuration space. */
+#define VIRTIO_NET_CONFIG_PAIRS 8
 
 #define PROTOCOL_FEATURES \
-    (BIT(VHOST_USER_PROTOCOL_F_MQ) | BIT(VHOST_USER_PROTOCOL_F_REPLY_ACK) | \
+    (BIT(VHOST_USER_PROTOCOL_F_MQ) | BIT(VHOST_USER_PROTOCOL_F_RARP) | \
+     BIT(VHOST_USER_PROTOCOL_F_REPLY_ACK) | \
      BIT(VHOST_USER_PROTOCOL_F_BACKEND_REQ) | BIT(VHOST_USER_PROTOCOL_F_CONFIG) | \
      BIT(VHOST_USER_PROTOCOL_F_RESET_DEVICE) | BIT(VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS) | \
      BIT(VHOST_USER_PROTOCOL_F_STATUS))
@@ -308,16 +312,23 @@ static int negotiate_protocol(VhostUserClient *c, GError **errp)
 }
 
 /*
- * How many virtqueues the answer to GET_QUEUE_NUM means.  Network back ends say
- * queue pairs (DPDK) or virtqueues (libvhost-user): pairs is the larger reading, and what
- * is asked for in vain is refused by the back end.
+ * How many virtqueues there are.  A network device's configuration space says it (5.1.4).  Where
+ * there is none, GET_QUEUE_NUM's @answer has to do, by which network back ends mean queue
+ * pairs (DPDK) or virtqueues (libvhost-user): pairs is the larger reading, and what is asked for
+ * in vain is refused by the back end.
  */
-static uint32_t count_queues(const VhostUserClient *c, uint64_t answer)
+static uint32_t count_queues(VhostUserClient *c, uint64_t answer)
 {
     bool net = c->offered & (BIT(VIRTIO_NET_F_MQ) | BIT(VIRTIO_NET_F_MRG_RXBUF));
     uint64_t queues = MIN(answer, VHOST_USER_VRINGS_MAX);
+    uint16_t pairs;
 
     if (net) {
+        if (c->offered & BIT(VIRTIO_NET_F_MQ) &&
+            vhost_user_client_ops.get_config(&c->dev, &pairs, VIRTIO_NET_CONFIG_PAIRS,
+                                             sizeof(pairs), NULL) == 0) {
+            queues = le16toh(pairs);
+        }
         queues = 2 * queues + (c->offered & BIT(VIRTIO_NET_F_CTRL_VQ) ? 1 : 0);
     }
     return (uint32_t)CLAMP(queues, 1, VHOST_USER_VRINGS_MAX);
@@ -352,6 +363,7 @@ static int handshake(VhostUserClient *c, GError **errp)
     c->dev.features = c->offered & ~(BIT(VHOST_USER_F_PROTOCOL_FEATURES) | BIT(VHOST_F_LOG_ALL));
     c->dev.queue_count = count_queues(c, queues);
     c->dev.max_regions = (uint32_t)MIN(regions, MEMORY_MAP_MAX_REGIONS);
+    c->dev.has_rarp = vhost_user_client_has(c, VHOST_USER_PROTOCOL_F_RARP);
     c->dev.has_config = vhost_user_client_has(c, VHOST_USER_PROTOCOL_F_CONFIG);
     return 0;
 }

@@ -61,6 +61,7 @@ static const VhostUserMessageSpec specs[VHOST_USER_REQUEST_MAX] = {
     MESSAGE(SET_PROTOCOL_FEATURES)   U64, U64,                  0, 0,  ACK,        0 },
     MESSAGE(GET_QUEUE_NUM)           0, 0,                      0, 0,  BODY(U64),  NEEDS(MQ) },
     MESSAGE(SET_VRING_ENABLE)        STATE, STATE,              0, 0,  ACK,        0 },
+    MESSAGE(SEND_RARP)               U64, U64,                  0, 0,  ACK,        NEEDS(RARP) },
     MESSAGE(SET_BACKEND_REQ_FD)      0, 0,                      1, 1,  ACK,
                                                                        NEEDS(BACKEND_REQ) },
     MESSAGE(GET_CONFIG)              CONFIG_MIN, CONFIG_MAX,    0, 0,

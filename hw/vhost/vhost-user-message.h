@@ -28,6 +28,7 @@
 /* Protocol feature bits, the ones that we use. */
 #define VHOST_USER_PROTOCOL_F_MQ                    0
 #define VHOST_USER_PROTOCOL_F_LOG_SHMFD             1
+#define VHOST_USER_PROTOCOL_F_RARP                  2
 #define VHOST_USER_PROTOCOL_F_REPLY_ACK             3
 #define VHOST_USER_PROTOCOL_F_BACKEND_REQ           5
 #define VHOST_USER_PROTOCOL_F_CONFIG                9
@@ -55,6 +56,7 @@ typedef enum VhostUserRequest {
     VHOST_USER_SET_PROTOCOL_FEATURES = 16,
     VHOST_USER_GET_QUEUE_NUM = 17,
     VHOST_USER_SET_VRING_ENABLE = 18,
+    VHOST_USER_SEND_RARP = 19,
     VHOST_USER_SET_BACKEND_REQ_FD = 21,
     VHOST_USER_GET_CONFIG = 24,
     VHOST_USER_SET_CONFIG = 25,

@@ -220,6 +220,15 @@ static int set_vring_enable(VhostUserServer *s, VhostUserMessage *m, VhostUserMe
     return s->ops->set_vring_enable(s->opaque, state->index, state->num, errp);
 }
 
+static int send_rarp(VhostUserServer *s, VhostUserMessage *m, VhostUserMessage *reply,
+                     GError **errp)
+{
+    if (m->payload.u64 >> 48) {
+        return vhost_user_error(errp, EINVAL, "0x%" PRIx64 " is no MAC address", m->payload.u64);
+    }
+    return s->ops->send_rarp(s->opaque, m->payload.u64, errp);
+}
+
 static int set_backend_req_fd(VhostUserServer *s, VhostUserMessage *m, VhostUserMessage *reply,
                               GError **errp)
 {
@@ -298,6 +307,7 @@ VhostUserHandler *vhost_user_server_handler(uint32_t request)
         [VHOST_USER_SET_PROTOCOL_FEATURES] = set_protocol_features,
         [VHOST_USER_GET_QUEUE_NUM] = get_queue_num,
         [VHOST_USER_SET_VRING_ENABLE] = set_vring_enable,
+        [VHOST_USER_SEND_RARP] = send_rarp,
         [VHOST_USER_SET_BACKEND_REQ_FD] = set_backend_req_fd,
         [VHOST_USER_GET_CONFIG] = get_config,
         [VHOST_USER_SET_CONFIG] = set_config,

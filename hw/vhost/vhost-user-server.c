@@ -35,6 +35,9 @@ uint64_t vhost_user_server_protocol_features(VhostUserServer *s)
     if (s->ops->has_config(s->opaque)) {
         features |= BIT(VHOST_USER_PROTOCOL_F_CONFIG);
     }
+    if (s->ops->has_rarp && s->ops->has_rarp(s->opaque)) {
+        features |= BIT(VHOST_USER_PROTOCOL_F_RARP);
+    }
     return features;
 }
 

@@ -4,7 +4,7 @@
  */
 #include "hw/virtio/vring-device.h"
 
-#include <stdlib.h>
+#include <stdalign.h>
 
 void vring_device_move(VringDevice *vr, const VringAreas *areas)
 {
@@ -20,7 +20,6 @@ void vring_device_move(VringDevice *vr, const VringAreas *areas)
 
 static int start_split(VringDevice *vr, const VringConfig *config)
 {
-    vr->mask = config->num - 1;
     vr->avail_idx = vr->avail_seen = config->base.avail;
     vr->used_idx = vr->used_published = le16_load(&vr->used->idx);
     if ((uint16_t)(vr->avail_idx - vr->used_idx) > vr->num) {
@@ -54,9 +53,64 @@ static int start_packed(VringDevice *vr, const VringConfig *config)
     return 0;
 }
 
+/* The queue begins where @vr stands, with nothing in flight. */
+static void begin_record(VringDevice *vr, const VringConfig *config)
+{
+    VringInflight *record = vr->inflight;
+    const VringBase base = vring_device_base(vr);
+    uint32_t i;
+
+    vr->next_done = 0;
+    vr->in_flight_descs = vr->put_descs = 0;
+    vring_inflight_clear(record);
+    vring_inflight_step();
+    record->num = vr->num;
+    record->packed = vr->packed;
+    record->base = base;
+    record->identity = config->identity;
+    atomic_store_explicit(&record->taken, 0, memory_order_relaxed);
+    atomic_store_explicit(&record->held, 0, memory_order_relaxed);
+    atomic_store_explicit(&record->published, vring_inflight_published(base.used, base.used),
+                          memory_order_relaxed);
+    for (i = 0; i < vr->num; i++) {
+        atomic_store_explicit(&record->slots[i], 0, memory_order_relaxed);
+    }
+    /* Last: now it holds. */
+    vring_inflight_step();
+    atomic_store_explicit(&record->live, VRING_INFLIGHT_LIVE, memory_order_relaxed);
+}
+
+/* Goes on from a live record if that is of this ring; else where the base says. */
+static int start(VringDevice *vr, const VringConfig *config)
+{
+    int ret;
+
+    if (vring_inflight_is_live(vr->inflight)) {
+        vr->recovery.discarded = vring_device_recover(vr, config);
+        if (!vr->recovery.discarded) {
+            return 0;
+        }
+    }
+    ret = config->packed ? start_packed(vr, config) : start_split(vr, config);
+    if (ret == 0) {
+        begin_record(vr, config);
+    }
+    return ret;
+}
+
+static void allocate_order(VringDevice *vr)
+{
+    unsigned int size = 1;
+
+    while (size < vr->num) {
+        size *= 2;
+    }
+    vr->order_mask = size - 1;
+    vr->order = g_new0(VringDeviceOrder, size);
+}
+
 int vring_device_init(VringDevice *vr, const VringConfig *config)
 {
-    unsigned int order_size = 1;
     int ret;
 
     *vr = (VringDevice){
@@ -71,35 +125,41 @@ int vring_device_init(VringDevice *vr, const VringConfig *config)
         return ret;
     }
     vring_device_move(vr, &config->areas);
-    ret = config->packed ? start_packed(vr, config) : start_split(vr, config);
-    if (ret < 0) {
-        return ret;
+    vr->mask = config->packed ? 0 : config->num - 1;
+    if (!config->inflight) {
+        vr->own = g_aligned_alloc0(1, vring_inflight_size(vr->num), alignof(VringInflight));
     }
-    vr->slots = g_new0(VringDeviceSlot, vr->num);
+    vr->inflight = vr->own ? vr->own : config->inflight;
     if (vr->in_order) {
-        while (order_size < vr->num) {
-            order_size *= 2;
-        }
-        vr->order_mask = order_size - 1;
-        vr->order = g_new0(VringDeviceOrder, order_size);
+        allocate_order(vr);
     }
-    return 0;
+    ret = start(vr, config);
+    if (ret < 0) {
+        vring_device_cleanup(vr);
+    }
+    return ret;
 }
 
 void vring_device_cleanup(VringDevice *vr)
 {
-    g_free(vr->slots);
+    g_aligned_free(vr->own);
     g_free(vr->order);
-    vr->slots = NULL;
+    vr->inflight = vr->own = NULL;
     vr->order = NULL;
 }
 
 void vring_device_untake(VringDevice *vr, const bool packed, uint16_t id)
 {
-    uint16_t descs = (uint16_t)vr->slots[id].n_descs;
+    VringInflight *inflight = vr->inflight;
+    const uint64_t slot = atomic_load_explicit(&inflight->slots[id], memory_order_relaxed);
+    const uint16_t descs = (uint16_t)vring_slot_descs(slot);
 
-    vr->slots[id].n_descs = 0;
-    vr->taken--;
+    /* First: from here on the slot does not count. */
+    atomic_store_explicit(&inflight->taken,
+                          atomic_load_explicit(&inflight->taken, memory_order_relaxed) - descs,
+                          memory_order_relaxed);
+    vring_inflight_step();
+    atomic_store_explicit(&inflight->slots[id], 0, memory_order_relaxed);
     if (!packed) {
         vr->avail_idx--;
         return;
@@ -110,50 +170,6 @@ void vring_device_untake(VringDevice *vr, const bool packed, uint16_t id)
         vr->avail_flags ^= VRING_PACKED_F_AVAIL | VRING_PACKED_F_USED;
     }
     vr->avail_idx -= descs;
-}
-
-static bool is_done(const VringDevice *vr, uint16_t id)
-{
-    return vr->in_order && vr->order[vr->slots[id].seq & vr->order_mask].done;
-}
-
-/* Ages count back from the youngest buffer: 0 is the one taken last. */
-typedef struct AgedId {
-    uint32_t age;
-    uint16_t id;
-} AgedId;
-
-static int compare_age(const void *a, const void *b)
-{
-    const AgedId *x = a, *y = b;
-
-    return x->age < y->age ? -1 : x->age > y->age;
-}
-
-unsigned int vring_device_settle(VringDevice *vr)
-{
-    g_autofree AgedId *pending = g_new(AgedId, vr->num);
-    unsigned int n = 0, again = 0, put = 0, i;
-
-    for (i = 0; i < vr->num; i++) {
-        if (vr->slots[i].n_descs && !is_done(vr, (uint16_t)i)) {
-            pending[n++] = (AgedId){ vr->taken - 1 - vr->slots[i].seq, (uint16_t)i };
-        }
-    }
-    qsort(pending, n, sizeof(pending[0]), compare_age);
-
-    /* The youngest, as long as none is missing among them, can be offered again. */
-    while (again < n && pending[again].age == again) {
-        again++;
-    }
-    for (i = n; i > again; i--) {
-        vring_device_put(vr, vr->packed, pending[i - 1].id, 0);
-        put++;
-    }
-    for (i = 0; i < again; i++) {
-        vring_device_untake(vr, vr->packed, pending[i].id);
-    }
-    return put;
 }
 
 VringBase vring_device_base(const VringDevice *vr)

@@ -11,28 +11,33 @@ void vring_error_set(VringError *error, const char *what, const char *section, u
     *error = (VringError){ .what = what, .section = section, .index = index, .value = value };
 }
 
-static bool misaligned(const void *area, unsigned int align)
-{
-    return (uintptr_t)area % align != 0;
-}
-
 int vring_config_check(const VringConfig *config, VringError *error)
 {
-    const VringAreas *areas = &config->areas;
+    const bool packed = config->packed;
+    const struct {
+        const void *area;
+        unsigned int align;
+    } parts[] = {
+        { config->areas.desc, VRING_DESC_ALIGN },
+        { config->areas.driver, packed ? VRING_PACKED_EVENT_ALIGN : VRING_SPLIT_DRIVER_ALIGN },
+        { config->areas.device, packed ? VRING_PACKED_EVENT_ALIGN : VRING_SPLIT_DEVICE_ALIGN },
+    };
+    unsigned int i;
 
-    if (!vring_num_valid(config->num, config->packed)) {
+    if (!vring_num_valid(config->num, packed)) {
         vring_fail(error, "queue size is not 1 to 32768 (split: a power of two)",
-                   config->packed ? "2.8.10.1" : "2.7", 0, config->num);
+                   packed ? "2.8.10.1" : "2.7", 0, config->num);
         return -EINVAL;
     }
-    if (misaligned(areas->desc, VRING_DESC_ALIGN) ||
-        misaligned(areas->driver,
-                   config->packed ? VRING_PACKED_EVENT_ALIGN : VRING_SPLIT_DRIVER_ALIGN) ||
-        misaligned(areas->device,
-                   config->packed ? VRING_PACKED_EVENT_ALIGN : VRING_SPLIT_DEVICE_ALIGN)) {
-        vring_fail(error, "an area of the queue is misaligned", config->packed ? "2.8.11" : "2.7.1", 0,
-                   (uintptr_t)areas->desc);
-        return -EINVAL;
+    for (i = 0; i < G_N_ELEMENTS(parts); i++) {
+        /* By how much, not where: the address is ours, and nobody else's business. */
+        const uintptr_t off = (uintptr_t)parts[i].area % parts[i].align;
+
+        if (off) {
+            vring_fail(error, "an area of the queue is misaligned", packed ? "2.8.11" : "2.7.1", i,
+                       off);
+            return -EINVAL;
+        }
     }
     return 0;
 }

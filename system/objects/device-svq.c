@@ -3,6 +3,7 @@
 #include <sched.h>
 
 #include "hw/svq/svq-device.h"
+#include "hw/virtio/features.h"
 #include "system/error.h"
 #include "system/objects/objects.h"
 #include "system/objects/vq-mapping.h"
@@ -15,6 +16,8 @@ typedef struct DeviceConfig {
     SvqRingFeatures shadow, guest;
     int64_t queue_size;
     bool lenient_base;
+    bool ctrl_vq;
+    const char *inflight;
 } DeviceConfig;
 
 static const Property device_properties[] = {
@@ -41,14 +44,18 @@ static const Property device_properties[] = {
                          "offered to the guest: buffers come back in order (auto)"),
     PROPERTY_INT("queue-size", DeviceConfig, queue_size, 0, 32768,
                  "of shadow rings; 0: as the guest's (0)"),
+    PROPERTY_BOOL("ctrl_vq", DeviceConfig, ctrl_vq,
+                  "network: pass the control queue on, and the features that need it (on)"),
     PROPERTY_BOOL("lenient-base", DeviceConfig, lenient_base,
                   "a packed ring started at base 0 means its beginning (off)"),
+    PROPERTY_STRING("inflight", DeviceConfig, inflight,
+                    "file from which the queues go on after svqd was killed"),
     PROPERTY_END,
 };
 
 static bool check_mapping(Objects *objects, JsonArray *mapping, GError **errp)
 {
-    g_autoptr(GPtrArray) slots = vq_mapping_get_slots(mapping, 0, errp);
+    g_autoptr(GPtrArray) slots = vq_mapping_get_slots(mapping, 0, false, errp);
 
     for (unsigned int i = 0; slots && i < slots->len; i++) {
         if (!objects_resolve(objects, OBJECT_KIND_OBJECT, slots->pdata[i], "iothread-vq-mapping",
@@ -87,14 +94,33 @@ static unsigned int count_cpus(void)
     return sched_getaffinity(0, sizeof(cpus), &cpus) ? 1 : CPU_COUNT(&cpus);
 }
 
-/* One IOThread for each queue pair, but no more than CPUs; each has two slots, for its pair. */
-static bool make_iothreads(GPtrArray *slots, const char *id, unsigned int queue_count,
+/* Virtqueues that are known of; 0: the device is not there yet. */
+static unsigned int count_queues(const VhostDevice *backend)
+{
+    return backend->connected ? backend->queue_count : 0;
+}
+
+/* Whether the last of them is a network device's control queue, behind all pairs. */
+static bool has_ctrl(const VhostDevice *backend)
+{
+    unsigned int queue_count = count_queues(backend);
+
+    return queue_count > 2 && queue_count % 2 &&
+           backend->features & VIRTIO_F_BIT(VIRTIO_NET_F_CTRL_VQ);
+}
+
+/*
+ * One IOThread for each queue pair, but no more than CPUs; each has two slots, for its pair.
+ * A control queue comes round to the first.
+ */
+static bool make_iothreads(GPtrArray *slots, const char *id, const VhostDevice *backend,
                            GError **errp)
 {
+    unsigned int queue_count = count_queues(backend);
     unsigned int n = count_cpus();
 
     if (queue_count) {
-        n = MIN(n, (queue_count + 1) / 2);
+        n = MIN(n, (queue_count - has_ctrl(backend) + 1) / 2);
     }
     for (unsigned int i = 0; i < n; i++) {
         g_autofree char *iothread_id = g_strdup_printf("%s-io%u", id, i);
@@ -118,7 +144,7 @@ static void add_iothread(GPtrArray *slots, Objects *objects, const char *id)
 
 /* The IOThreads, with a reference each, as SvqDeviceConfig.iothreads wants them. */
 static bool get_iothreads(GPtrArray *slots, Objects *objects, const Object *object,
-                          unsigned int queue_count, GError **errp)
+                          const VhostDevice *backend, GError **errp)
 {
     const DeviceConfig *config = object->config;
     g_autoptr(GPtrArray) ids = NULL;
@@ -128,9 +154,9 @@ static bool get_iothreads(GPtrArray *slots, Objects *objects, const Object *obje
         return true;
     }
     if (!config->mapping) {
-        return make_iothreads(slots, object->id, queue_count, errp);
+        return make_iothreads(slots, object->id, backend, errp);
     }
-    ids = vq_mapping_get_slots(config->mapping, queue_count, errp);
+    ids = vq_mapping_get_slots(config->mapping, count_queues(backend), has_ctrl(backend), errp);
     for (unsigned int i = 0; ids && i < ids->len; i++) {
         add_iothread(slots, objects, ids->pdata[i]);
     }
@@ -150,10 +176,11 @@ static bool device_create(Objects *objects, Object *object, GError **errp)
         .guest = options->guest,
         .queue_size = options->queue_size,
         .lenient_base = options->lenient_base,
+        .withheld = options->ctrl_vq ? 0 : VIRTIO_NET_CTRL_FEATURES,
+        .inflight = options->inflight,
     };
 
-    if (!get_iothreads(iothreads, objects, object,
-                       backend->connected ? backend->queue_count : 0, errp)) {
+    if (!get_iothreads(iothreads, objects, object, backend, errp)) {
         return false;
     }
     config.iothreads = (IOThread *const *)iothreads->pdata;
@@ -185,7 +212,7 @@ const ObjectType device_svq_type = {
     .help = "a device whose virtqueues are shadowed",
     .properties = device_properties,
     .config_size = sizeof(DeviceConfig),
-    .defaults = &(const DeviceConfig){ 0 },
+    .defaults = &(const DeviceConfig){ .ctrl_vq = true },
     .check = device_check,
     .create = device_create,
     .start = device_start,

@@ -73,7 +73,8 @@ WRONG = [
      'leave it out'),
     (f'-chardev socket,id=dp,path=@/a,server=maybe {DEVICE}', '-chardev socket,id=dp', 'on or off'),
     # -backend
-    (f'-backend loopback,id=lo,queue-pairs=129 {DEVICE}', '-backend loopback,id=lo', 'from 1 to 128'),
+    (f'-backend loopback,id=lo,queue-pairs=128 {DEVICE}', '-backend loopback,id=lo', 'from 1 to 127'),
+    (f'-backend loopback,id=lo,icmp-echo=maybe {DEVICE}', '-backend loopback,id=lo', 'on or off'),
     (f'-backend loopback,id=lo,mtu=67 {DEVICE}', '-backend loopback,id=lo', 'from 68 to 65535'),
     (f'-backend loopback,id=lo,mac=01:00:00:00:00:00 {DEVICE}', '-backend loopback,id=lo', 'unicast'),
     (f'-backend loopback,id=lo,iothread=io7 {DEVICE}', '-backend loopback,id=lo', 'have: io0, io1'),
@@ -91,10 +92,16 @@ WRONG = [
     (f'{DEVICE},packed=maybe', '-device svq,id=net0', 'auto, on or off'),
     (f'{DEVICE},queue-size=32769', '-device svq,id=net0', 'from 0 to 32768'),
     (f'{DEVICE},queue-size=100', '-device svq,id=net0', 'power of two'),
+    (f'{DEVICE},inflight=@/none/net0', '-device svq,id=net0', '/none/net0'),
+    (f'{DEVICE},inflight=/dev/null', '-device svq,id=net0', 'no regular file'),
+    (f'{DEVICE},inflight=@/net0 -backend loopback,id=two -chardev socket,id=vm2,path=@/vm2.sock,server=on '
+     '-device svq,id=net1,chardev=vm2,backend=two,inflight=@/net0', '-device svq,id=net1', 'is in use'),
+    (f'{DEVICE},inflight=@/net0 -backend loopback,id=two -chardev socket,id=vm2,path=@/none/vm2.sock,server=on '
+     '-device svq,id=net1,chardev=vm2,backend=two', '-device svq,id=net1', '/none/vm2.sock'),
     (f'{DEVICE},iothread=io9', '-device svq,id=net0', 'have: io0, io1'),
     (f'{MAPPING}.0.iothread=io0,iothread=io1', '-device svq,id=net0', 'give one'),
     (f'{MAPPING}.0.iothread=io9', '-device svq,id=net0', 'have: io0, io1'),
-    (f'{MAPPING}.0.iothread=io0,iothread-vq-mapping.0.vqs.0=4', '-device svq,id=net0', 'name each'),
+    (f'{MAPPING}.0.iothread=io0,iothread-vq-mapping.0.vqs.0=5', '-device svq,id=net0', 'name each'),
     (f'{MAPPING}.0.iothread=io0,iothread-vq-mapping.0.vqs.0=0', '-device svq,id=net0', 'name each'),
 ]
 
@@ -115,6 +122,10 @@ RIGHT = [
     ('a mapping with vqs', f'{MAPPING}.0.iothread=io0,iothread-vq-mapping.0.vqs.0=0,'
      'iothread-vq-mapping.0.vqs.1=3,iothread-vq-mapping.1.iothread=io1,'
      'iothread-vq-mapping.1.vqs.0=1,iothread-vq-mapping.1.vqs.1=2'),
+    ('a mapping of the control queue', f'{MAPPING}.0.iothread=io0,iothread-vq-mapping.0.vqs.0=4,'
+     'iothread-vq-mapping.1.iothread=io1,iothread-vq-mapping.1.vqs.0=0,'
+     'iothread-vq-mapping.1.vqs.1=1,iothread-vq-mapping.1.vqs.2=2,iothread-vq-mapping.1.vqs.3=3'),
+    ('a device that answers', f'{LOOPBACK},icmp-echo=on --socket-path=@/vm.sock'),
     ('every kind in JSON', """
      -object '{"qom-type":"iothread","id":"io0","poll-max-ns":0,"cpu-affinity":[0]}'
      -chardev '{"backend":"socket","id":"vm","path":"@/vm.sock","server":true,"wait":false}'
@@ -271,7 +282,7 @@ def read_lines(stream, count):
 
 
 def check_stats(svqd):
-    """SIGUSR1 prints a line for each virtqueue, and its IOThread: pairs take turns."""
+    """SIGUSR1 prints a line for each virtqueue, and its IOThread: pairs take turns, then control."""
     with tempfile.TemporaryDirectory() as folder:
         words = arguments(f'{MAPPING}.0.iothread=io0,iothread-vq-mapping.1.iothread=io1', folder)
         with subprocess.Popen([svqd, *words], stderr=subprocess.PIPE, text=True,
@@ -280,12 +291,13 @@ def check_stats(svqd):
                 if not wait_for(lambda: connects(f'{folder}/vm.sock')):
                     return 'does not serve'
                 process.send_signal(signal.SIGUSR1)
-                table = [line.split() for line in read_lines(process.stderr, 5)]
+                table = [line.split() for line in read_lines(process.stderr, 6)]
                 problem = ends_well(process, signal.SIGTERM)
             finally:
                 process.kill()
     found = [(row[0], row[1], row[3]) for row in table[1:]]
-    wanted = [('net0', '0', 'io0'), ('net0', '1', 'io0'), ('net0', '2', 'io1'), ('net0', '3', 'io1')]
+    wanted = [('net0', '0', 'io0'), ('net0', '1', 'io0'), ('net0', '2', 'io1'), ('net0', '3', 'io1'),
+              ('net0', '4', 'io0')]
     return problem or (None if found == wanted else f'{found}')
 
 

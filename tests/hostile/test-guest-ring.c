@@ -52,7 +52,7 @@ static unsigned int in_flight(const Guest *guest)
     unsigned int i, n = 0;
 
     for (i = 0; i < guest->device.num; i++) {
-        n += guest->device.slots[i].n_descs > 0;
+        n += vring_device_is_in_flight(&guest->device, i);
     }
     return n;
 }

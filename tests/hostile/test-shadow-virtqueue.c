@@ -102,7 +102,7 @@ static VringBase world_stop(World *world)
     VringBase base;
 
     shadow_virtqueue_detach(world->svq);
-    shadow_virtqueue_stop(world->svq, &base);
+    shadow_virtqueue_stop(world->svq, false, &base);
     vring_device_cleanup(&world->device);
     return base;
 }

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <glib.h>
+#include <inttypes.h>
 #include <poll.h>
 #include <string.h>
 
@@ -79,7 +80,6 @@ static int fake_ring_enable(VhostDevice *dev, unsigned int index, bool enable, G
 {
     FakeDevice *fake = (FakeDevice *)dev;
 
-    g_assert_true(fake->rings[index].started);
     fake->rings[index].enabled = enable;
     return note(dev, errp, "enable:%u:%d", index, enable);
 }
@@ -116,6 +116,11 @@ static int fake_set_config(VhostDevice *dev, const void *data, uint32_t offset, 
     return -ENOTSUP;
 }
 
+static int fake_send_rarp(VhostDevice *dev, uint64_t mac, GError **errp)
+{
+    return note(dev, errp, "rarp:%012" PRIx64, mac);
+}
+
 static int fake_reset(VhostDevice *dev, GError **errp)
 {
     FakeDevice *fake = (FakeDevice *)dev;
@@ -139,6 +144,7 @@ static const VhostDeviceOps fake_ops = {
     .ring_stop = fake_ring_stop,
     .get_config = fake_get_config,
     .set_config = fake_set_config,
+    .send_rarp = fake_send_rarp,
     .reset = fake_reset,
 };
 

@@ -471,7 +471,7 @@ static VringBase stop(World *world)
     shadow_virtqueue_detach(world->svq);
     g_assert_cmpuint(shadow_virtqueue_offer(world->svq), ==, 0);
     g_assert_cmpuint(shadow_virtqueue_return(world->svq), ==, 0);
-    shadow_virtqueue_stop(world->svq, &base);
+    shadow_virtqueue_stop(world->svq, false, &base);
     model_stop(world);
     check_base(world, base);
     if (shadow_virtqueue_get_counters(world->svq).calls_sent != calls) {

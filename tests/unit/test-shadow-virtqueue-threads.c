@@ -190,7 +190,7 @@ static void world_stop(World *world)
     VringBase base;
 
     shadow_virtqueue_detach(world->svq);
-    shadow_virtqueue_stop(world->svq, &base);
+    shadow_virtqueue_stop(world->svq, false, &base);
     g_assert_cmpuint(shadow_virtqueue_get_counters(world->svq).returned, ==, world->buffers);
     shadow_virtqueue_free(world->svq);
     event_notifier_cleanup(&world->guest_kick);

@@ -256,8 +256,8 @@ static void test_starved_loopback_sleeps(gconstpointer data)
     rig_cleanup(&rig);
 }
 
-/* A packet that waits for receive buffers is dropped when there will be none. */
-static void test_starved_loopback_drops_when_disabled(void)
+/* A packet that waits for receive buffers, in a pair that is disabled meanwhile. */
+static void test_starved_loopback_is_disabled(void)
 {
     const RigConfig config = { .format = rig_formats[0] };
     uint32_t cookie, len;
@@ -268,16 +268,49 @@ static void test_starved_loopback_drops_when_disabled(void)
     vmm_add(&rig.vmm, 1, vmm_buffer_gpa(1, 0), 500, 3);
     assert_idle(&rig);
     vmm_do(&rig.vmm, VHOST_USER_SET_VRING_ENABLE, 0, 0);
+    vmm_do(&rig.vmm, VHOST_USER_SET_VRING_ENABLE, 0, 1);
+    vmm_post_rx(&rig.vmm, 0, 2);
     vmm_wait_used(&rig.vmm, 1, &cookie, &len);
     g_assert_cmpuint(cookie, ==, 3);
-    vmm_do(&rig.vmm, VHOST_USER_SET_VRING_ENABLE, 0, 1);
+    vmm_wait_used(&rig.vmm, 0, &cookie, &len);
+    g_assert_cmpuint(len, ==, 500);
     vmm_echo(&rig.vmm, 0, 10);
     rig_cleanup(&rig);
+}
+
+/* After a migration QEMU wants the switches told, unless the guest does it itself. */
+static void test_rarp_reaches_the_device(void)
+{
+    const RigConfig config = { .format = rig_formats[0], .fake_features = VMM_FEATURES };
+    const uint64_t mac = UINT64_C(0x020000000002);
+    unsigned int with;
+    Rig rig;
+
+    for (with = 0; with < 2; with++) {
+        g_autofree char *before = NULL, *calls = NULL;
+
+        rig_init(&rig, &config);
+        rig.fake.dev.has_rarp = with;
+        vmm_start(&rig.vmm, 2);
+        g_assert_cmphex(vmm_get(&rig.vmm, VHOST_USER_GET_PROTOCOL_FEATURES) & F(2), ==,
+                        with ? F(2) : 0);
+        before = fake_device_take_calls(&rig.fake);
+        g_assert_cmpuint(vmm_try(&rig.vmm, VHOST_USER_SEND_RARP, 0, mac), ==, !with);
+        calls = fake_device_take_calls(&rig.fake);
+        g_assert_cmpstr(calls, ==, with ? "rarp:020000000002" : "");
+        if (with) {
+            g_assert_cmpuint(vmm_try(&rig.vmm, VHOST_USER_SEND_RARP, 0, mac << 8), ==, 1);
+            fake_device_go(&rig.fake);
+            vmm_do(&rig.vmm, VHOST_USER_SEND_RARP, 0, mac);
+        }
+        rig_cleanup(&rig);
+    }
 }
 
 int main(int argc, char **argv)
 {
     rig_test_init(&argc, &argv);
+    g_test_add_func("/svq-device/rarp-reaches-the-device", test_rarp_reaches_the_device);
     rig_test_add("/svq-device/connection-ends-anywhere", test_ends_anywhere);
     g_test_add_func("/svq-device/leaves-nothing-open", test_leaves_nothing_open);
     rig_test_add("/svq-device/connection-ends-in-traffic", test_ends_in_traffic);
@@ -286,7 +319,7 @@ int main(int argc, char **argv)
     rig_test_add("/svq-device/polls-without-kick", test_polls_without_kick);
     rig_test_add("/svq-device/dead-kick-breaks-that-queue", test_dead_kick_breaks_that_queue);
     rig_test_add("/svq-device/starved-loopback-sleeps", test_starved_loopback_sleeps);
-    g_test_add_func("/svq-device/starved-loopback-drops-when-disabled",
-                    test_starved_loopback_drops_when_disabled);
+    g_test_add_func("/svq-device/starved-loopback-is-disabled",
+                    test_starved_loopback_is_disabled);
     return rig_test_run();
 }

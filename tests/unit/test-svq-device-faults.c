@@ -102,7 +102,7 @@ static void test_broken_queue_starts_again(gconstpointer data)
 
 static void break_id(FakeDevice *fake, uint16_t id)
 {
-    fake->rings[0].vr.slots[63].n_descs = 1;    /* to the device, that is */
+    fake->rings[0].vr.inflight->slots[63] = vring_slot(0, 0, 1);   /* to the device, that is */
     fake_device_put(fake, 0, id == 63 ? 62 : 63, 1);
 }
 
@@ -211,7 +211,7 @@ static void test_stop_waits_for_device(gconstpointer data)
     rig_cleanup(&rig);
 }
 
-static void test_enable_reaches_device(gconstpointer data)
+static void test_disabled_queue_is_stopped(gconstpointer data)
 {
     const RigConfig config = {
         .format = *(const RigFormat *)data,
@@ -229,36 +229,51 @@ static void test_enable_reaches_device(gconstpointer data)
     for (i = 0; i < 4; i++) {
         uint32_t cookie, len;
 
-        vmm_do(&rig.vmm, VHOST_USER_SET_VRING_ENABLE, 0, i % 2);
-        g_assert_cmpint(rig.fake.rings[0].enabled, ==, i % 2);
+        /* In flight when it is disabled: offered again when it is enabled. */
+        fake_device_take(&rig.fake, 0, seg);
+        g_assert_cmphex(seg[0].addr, ==, vmm_buffer_gpa(0, i));
+        vmm_do(&rig.vmm, VHOST_USER_SET_VRING_ENABLE, 0, 0);
+        vmm_do(&rig.vmm, VHOST_USER_SET_VRING_ENABLE, 0, 0);
+        g_assert_cmpint(rig_stats(&rig, 0).state, ==, SVQ_QUEUE_STOPPED);
+        g_assert_false(rig.fake.rings[0].started);
+        vmm_do(&rig.vmm, VHOST_USER_SET_VRING_ENABLE, 0, 1);
+        vmm_do(&rig.vmm, VHOST_USER_SET_VRING_ENABLE, 0, 1);
         fake_device_put(&rig.fake, 0, fake_device_take(&rig.fake, 0, seg), i + 1);
+        g_assert_cmphex(seg[0].addr, ==, vmm_buffer_gpa(0, i));
         vmm_wait_used(&rig.vmm, 0, &cookie, &len);
         g_assert_cmpuint(cookie, ==, i);
         g_assert_cmpuint(len, ==, i + 1);
     }
     calls = fake_device_take_calls(&rig.fake);
-    g_assert_cmpstr(calls, ==, "enable:0:0 enable:0:1 enable:0:0 enable:0:1");
+    g_assert_cmpstr(calls, ==,
+                    "stop:0 enable:0:1 start:0 stop:0 enable:0:1 start:0 "
+                    "stop:0 enable:0:1 start:0 stop:0 enable:0:1 start:0");
     rig_cleanup(&rig);
 }
 
-/* A disabled pair does not deliver (vhost-user), and loses nothing else. */
-static void test_disabled_pair_does_not_deliver(gconstpointer data)
+/* A disabled pair stands still, the other goes on; enabled it goes on where it was. */
+static void test_disabled_pair_stands_still(gconstpointer data)
 {
     const RigConfig config = { .format = *(const RigFormat *)data };
     uint32_t cookie, len;
+    VmmRing *tx;
     Rig rig;
 
     rig_init(&rig, &config);
     vmm_start(&rig.vmm, 4);
     vmm_echo(&rig.vmm, 1, 10);
+    tx = &rig.vmm.rings[3];
     vmm_do(&rig.vmm, VHOST_USER_SET_VRING_ENABLE, 2, 0);
+    vmm_do(&rig.vmm, VHOST_USER_SET_VRING_ENABLE, 3, 0);
     vmm_add(&rig.vmm, 3, vmm_buffer_gpa(3, 0), 100, 9);
+    vmm_echo(&rig.vmm, 0, 10);
+    g_assert_false(vring_driver_has_used(&tx->driver, tx->config.packed));
+    vmm_do(&rig.vmm, VHOST_USER_SET_VRING_ENABLE, 2, 1);
+    vmm_do(&rig.vmm, VHOST_USER_SET_VRING_ENABLE, 3, 1);
     vmm_wait_used(&rig.vmm, 3, &cookie, &len);
     g_assert_cmpuint(cookie, ==, 9);
-    vmm_do(&rig.vmm, VHOST_USER_SET_VRING_ENABLE, 2, 1);
-    vmm_echo(&rig.vmm, 1, 10);      /* each packet the right one: that one was dropped */
-    vmm_do(&rig.vmm, VHOST_USER_SET_VRING_ENABLE, 3, 0);
-    vmm_do(&rig.vmm, VHOST_USER_SET_VRING_ENABLE, 3, 1);
+    vmm_wait_used(&rig.vmm, 2, &cookie, &len);
+    g_assert_cmpuint(len, ==, 100);
     vmm_echo(&rig.vmm, 1, 10);
     rig_cleanup(&rig);
 }
@@ -269,7 +284,7 @@ static void test_device_goes_and_comes(gconstpointer data)
         .format = *(const RigFormat *)data,
         .fake_features = ALL_FEATURES,
     };
-    g_autofree char *before = NULL, *calls = NULL;
+    g_autofree char *before = NULL, *calls = NULL, *late = NULL;
     VringSegment seg[64];
     uint32_t cookie, len;
     unsigned int i;
@@ -297,11 +312,16 @@ static void test_device_goes_and_comes(gconstpointer data)
         vmm_add(&rig.vmm, 1, vmm_buffer_gpa(1, i), 100, i);
         fake_device_come(&rig.fake);
         calls = fake_device_take_calls(&rig.fake);
-        g_assert_cmpstr(calls, ==, i % 2 ? "features memory status:b start:0 enable:0:1 status:f "
-                                           "start:1 enable:1:1"
-                                         : "features memory status:b start:0 enable:0:1 status:f "
-                                           "start:1");
+        g_assert_cmpstr(calls, ==, i % 2 ? "features memory status:b enable:0:1 start:0 status:f "
+                                           "enable:1:1 start:1"
+                                         : "features memory status:b enable:0:1 start:0 status:f");
         g_clear_pointer(&calls, g_free);
+        if (i % 2 == 0) {
+            vmm_do(&rig.vmm, VHOST_USER_SET_VRING_ENABLE, 1, 1);
+            late = fake_device_take_calls(&rig.fake);
+            g_assert_cmpstr(late, ==, "enable:1:1 start:1");
+            g_clear_pointer(&late, g_free);
+        }
         fake_device_put(&rig.fake, 1, fake_device_take(&rig.fake, 1, seg), 0);
         vmm_wait_used(&rig.vmm, 1, &cookie, &len);
         g_assert_cmpuint(cookie, ==, i);
@@ -395,9 +415,9 @@ int main(int argc, char **argv)
     rig_test_add("/svq-device/broken-queue-starts-again", test_broken_queue_starts_again);
     rig_test_add("/svq-device/device-breaks-one-queue", test_device_breaks_one_queue);
     rig_test_add("/svq-device/stop-waits-for-device", test_stop_waits_for_device);
-    rig_test_add("/svq-device/enable-reaches-device", test_enable_reaches_device);
-    rig_test_add("/svq-device/disabled-pair-does-not-deliver",
-                 test_disabled_pair_does_not_deliver);
+    rig_test_add("/svq-device/disabled-queue-is-stopped", test_disabled_queue_is_stopped);
+    rig_test_add("/svq-device/disabled-pair-stands-still",
+                 test_disabled_pair_stands_still);
     rig_test_add("/svq-device/device-goes-and-comes", test_device_goes_and_comes);
     g_test_add_func("/svq-device/device-goes-in-a-call", test_device_goes_in_a_call);
     g_test_add_func("/svq-device/device-refuses", test_device_refuses);

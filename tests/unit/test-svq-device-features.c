@@ -168,6 +168,7 @@ static void test_impossible_sizes(void)
         vmm_do(&rig.vmm, VHOST_USER_SET_VRING_ADDR, 2, 0);
         vmm_do(&rig.vmm, VHOST_USER_SET_VRING_ERR, 2, 0);
         vmm_do(&rig.vmm, VHOST_USER_SET_VRING_KICK, 2, 0);
+        vmm_do(&rig.vmm, VHOST_USER_SET_VRING_ENABLE, 2, 1);
         g_assert_cmpint(rig_stats(&rig, 2).state, ==, SVQ_QUEUE_BROKEN);
         vmm_await_error(&rig.vmm, 2);
         vmm_do(&rig.vmm, VHOST_USER_GET_VRING_BASE, 2, 0);

@@ -57,7 +57,7 @@ static void test_same_table_changes_nothing(void)
     rig_init(&rig, &config);
     vmm_start(&rig.vmm, 2);
     before = fake_device_take_calls(&rig.fake);
-    g_assert_cmpstr(before, ==, "features memory status:b start:0 enable:0:1 start:1 enable:1:1 "
+    g_assert_cmpstr(before, ==, "features memory status:b enable:0:1 start:0 enable:1:1 start:1 "
                                 "status:f");
     vmm_do(&rig.vmm, VHOST_USER_SET_MEM_TABLE, 0, 0);
     after = fake_device_take_calls(&rig.fake);
@@ -243,6 +243,7 @@ static void test_wrong_address_breaks_that_queue(gconstpointer data)
         vmm_do(&rig.vmm, VHOST_USER_SET_VRING_CALL, 3, 0);
         vmm_do(&rig.vmm, VHOST_USER_SET_VRING_ERR, 3, 0);
         vmm_do(&rig.vmm, VHOST_USER_SET_VRING_KICK, 3, 0);
+        vmm_do(&rig.vmm, VHOST_USER_SET_VRING_ENABLE, 3, 1);
         g_assert_cmpint(rig_stats(&rig, 3).state, ==, SVQ_QUEUE_BROKEN);
         vmm_await_error(&rig.vmm, 3);
         vmm_echo(&rig.vmm, 0, 10);
@@ -272,6 +273,7 @@ static void test_ring_may_end_with_its_region(void)
     vmm_do(&rig.vmm, VHOST_USER_SET_VRING_BASE, 0, VMM_START);
     vmm_do(&rig.vmm, VHOST_USER_SET_VRING_ADDR, 0, VMM_RING_SIZE - 64 * sizeof(VringDesc));
     vmm_do(&rig.vmm, VHOST_USER_SET_VRING_KICK, 0, 0);
+    vmm_do(&rig.vmm, VHOST_USER_SET_VRING_ENABLE, 0, 1);
     g_assert_cmpint(rig_stats(&rig, 0).state, ==, SVQ_QUEUE_RUNNING);
     rig_cleanup(&rig);
 }

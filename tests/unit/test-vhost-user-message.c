@@ -37,7 +37,7 @@ static void test_table_is_consistent(void)
         g_assert_cmpint(g_str_has_prefix(spec->name, "GET_"), ==,
                         spec->reply == VHOST_USER_REPLY_BODY);
     }
-    g_assert_cmpuint(n, ==, 27);
+    g_assert_cmpuint(n, ==, 28);
     g_assert_null(vhost_user_message_spec(UINT32_MAX));
     g_assert_null(vhost_user_backend_message_spec(UINT32_MAX));
     g_assert_null(vhost_user_backend_message_spec(1));

@@ -232,14 +232,21 @@ static void step_take(World *world)
     g_queue_push_tail(&model->taken, buffer);
 }
 
+static bool is_youngest(const World *world, const Buffer *buffer)
+{
+    const VringInflight *inflight = world->device.inflight;
+
+    return vring_slot_seq(inflight->slots[buffer->id]) + stride(&world->model, buffer) ==
+           inflight->taken;
+}
+
 static void step_untake(World *world)
 {
     Model *model = &world->model;
     Buffer *buffer = g_queue_peek_tail(&model->taken);
 
     /* Only while the one taken last is in flight still. */
-    if (!buffer || buffer->done ||
-        world->device.slots[buffer->id].seq + 1 != world->device.taken) {
+    if (!buffer || buffer->done || !is_youngest(world, buffer)) {
         return;
     }
     vring_device_untake(&world->device, world->packed, buffer->id);

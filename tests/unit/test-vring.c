@@ -401,7 +401,7 @@ static void test_settle_offers_again(const void *packed)
     offer(&pair, 1, 2);
     take(&pair, 2);
     take(&pair, 1);
-    g_assert_cmpuint(vring_device_settle(&pair.device), ==, 0);
+    g_assert_cmpuint(vring_device_settle(&pair.device, false, NULL), ==, 0);
     restart(&pair);
     put(&pair, take(&pair, 2), 1);
     put(&pair, take(&pair, 1), 2);
@@ -423,7 +423,7 @@ static void test_settle_returns_overtaken_empty(const void *packed)
     overtaking = take(&pair, 1);
     take(&pair, 3);
     put(&pair, overtaking, 44);
-    g_assert_cmpuint(vring_device_settle(&pair.device), ==, 1);
+    g_assert_cmpuint(vring_device_settle(&pair.device, false, NULL), ==, 1);
     restart(&pair);
     assert_collects(&pair, 2, 44);
     assert_collects(&pair, 1, 0);
@@ -445,7 +445,7 @@ static void test_settle_in_order_releases_what_waits(const void *packed)
     second = take(&pair, 1);
     take(&pair, 1);
     put(&pair, second, 22);
-    g_assert_cmpuint(vring_device_settle(&pair.device), ==, 1);
+    g_assert_cmpuint(vring_device_settle(&pair.device, false, NULL), ==, 1);
     restart(&pair);
     assert_collects(&pair, 1, 0);
     assert_collects(&pair, 2, 22);

@@ -188,7 +188,7 @@ void rig_free(Rig *rig)
         VringBase base;
 
         shadow_virtqueue_detach(rig->svq);
-        shadow_virtqueue_stop(rig->svq, &base);
+        shadow_virtqueue_stop(rig->svq, false, &base);
     }
     shadow_virtqueue_free(rig->svq);
     vring_driver_cleanup(&rig->driver);

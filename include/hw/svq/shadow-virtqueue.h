@@ -88,6 +88,9 @@ void shadow_virtqueue_free(ShadowVirtqueue *svq);
 int shadow_virtqueue_start(ShadowVirtqueue *svq, const ShadowVirtqueueConfig *config,
                            GError **errp);
 
+/* Main thread, while started.  Whether there was an in-flight record of an earlier life. */
+bool shadow_virtqueue_has_recovered(const ShadowVirtqueue *svq);
+
 /*
  * Main thread, not the queue's own.  Takes a started queue from its thread: nothing is
  * forwarded any more, but the device may still work what it has.  Then the device is to be
@@ -103,10 +106,11 @@ void shadow_virtqueue_resume(ShadowVirtqueue *svq, const VringAreas *guest);
 
 /*
  * Main thread, after detach and once the device touches the shadow ring no more: gives
- * back to the guest what the device has used, settles the rest, frees.  @base: where a later
- * start goes on; exact, see vring_device_settle().
+ * back to the guest what the device has used, settles the rest, frees.  @device_lost: nobody
+ * knows how far it got.  @base: where a later start goes on; exact, see
+ * vring_device_settle().
  */
-void shadow_virtqueue_stop(ShadowVirtqueue *svq, VringBase *base);
+void shadow_virtqueue_stop(ShadowVirtqueue *svq, bool device_lost, VringBase *base);
 
 /*
  * Main thread, while started: from the return on, @fd (borrowed; -1: none) is used and the

@@ -42,8 +42,10 @@ typedef struct SvqDeviceConfig {
      */
     IOThread *const *iothreads;
     unsigned int n_iothreads;           /* at least 1 */
+    uint64_t withheld;                  /* features of the device that the guest shall not have */
     /* A guest that starts a packed ring at base 0 (User Mode Linux) means its beginning. */
     bool lenient_base;
+    const char *inflight;               /* file of the in-flight records; NULL: none */
 } SvqDeviceConfig;
 
 typedef struct SvqQueueStats {

@@ -4,9 +4,10 @@
  * (vhost-user-client, the built-in devices, vhost-vdpa).
  *
  * How it works.  A device has features, configuration space, a status, and rings.  It
- * is started in this order: set_features, set_memory, rings (ring_start, ring_enable),
+ * is started in this order: set_features, set_memory, rings (ring_enable, ring_start),
  * set_status with DRIVER_OK.  Rings may be added after DRIVER_OK.  ring_stop() returns
- * only when the device does not touch that ring any more.  reset() takes everything back.
+ * only when the device does not touch that ring any more, and leaves what it has not used as
+ * it was; the ring is disabled then.  reset() takes everything back.
  *
  * Threads: the main thread calls; a device may block it for a bounded time (a
  * vhost-user peer gets VHOST_DEVICE_TIMEOUT_MS to answer, then it counts as gone).
@@ -51,6 +52,11 @@ typedef struct VhostDeviceOps {
     int (*get_config)(VhostDevice *dev, void *data, uint32_t offset, uint32_t size, GError **errp);
     int (*set_config)(VhostDevice *dev, const void *data, uint32_t offset, uint32_t size,
                       GError **errp);
+    /*
+     * A network device tells the switches around it where @mac (its first byte in bits 0..7) is
+     * now.  NULL, or dev->has_rarp not set: it cannot.
+     */
+    int (*send_rarp)(VhostDevice *dev, uint64_t mac, GError **errp);
     int (*reset)(VhostDevice *dev, GError **errp);
     void (*free)(VhostDevice *dev);
 } VhostDeviceOps;
@@ -70,6 +76,7 @@ struct VhostDevice {
     char *id;
     bool connected;             /* ops may be called */
     bool has_config;            /* it has a configuration space to ask for */
+    bool has_rarp;              /* it can announce a guest that has moved */
     uint64_t features;          /* virtio feature bits that it offers, no vhost bits */
     uint32_t queue_count;       /* virtqueues that it can have */
     uint32_t max_regions;       /* of the map that set_memory takes */

@@ -20,7 +20,11 @@ typedef struct VhostSocketAddress {
     const char *path;       /* of a UNIX stream socket; NULL if @fd is given */
     int fd;                 /* connected descriptor, owned by the socket; -1 if @path is given */
     bool server;            /* listen at @path rather than connect to it */
-    int64_t reconnect_ms;   /* client: after this time try again, for ever; 0: one try */
+    /*
+     * Client: try again, for ever, soon at first and after waits that grow to this; 0: one
+     * try.
+     */
+    int64_t reconnect_ms;
 } VhostSocketAddress;
 
 typedef struct VhostSocket VhostSocket;

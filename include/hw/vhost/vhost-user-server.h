@@ -83,6 +83,10 @@ typedef struct VhostUserServerOps {
     /* Also called with true for each ring whose kick comes while bit 30 is not negotiated. */
     int (*set_vring_enable)(void *opaque, unsigned int index, bool enable, GError **errp);
 
+    /* NULL, or false: SEND_RARP is not offered.  @mac: its first byte in bits 0..7. */
+    bool (*has_rarp)(void *opaque);
+    int (*send_rarp)(void *opaque, uint64_t mac, GError **errp);
+
     int (*get_config)(void *opaque, void *data, uint32_t offset, uint32_t size, GError **errp);
     int (*set_config)(void *opaque, const void *data, uint32_t offset, uint32_t size,
                       GError **errp);

@@ -37,6 +37,15 @@ enum {
     VIRTIO_F_IN_ORDER = 35,
 };
 
+/* What a network device has only with a control queue, and that itself (5.1.3, 5.1.3.1). */
+#define VIRTIO_NET_CTRL_FEATURES \
+    (VIRTIO_F_BIT(2) /* CTRL_GUEST_OFFLOADS */ | VIRTIO_F_BIT(VIRTIO_NET_F_CTRL_VQ) | \
+     VIRTIO_F_BIT(18) /* CTRL_RX */ | VIRTIO_F_BIT(19) /* CTRL_VLAN */ | \
+     VIRTIO_F_BIT(20) /* CTRL_RX_EXTRA */ | VIRTIO_F_BIT(21) /* GUEST_ANNOUNCE */ | \
+     VIRTIO_F_BIT(VIRTIO_NET_F_MQ) | VIRTIO_F_BIT(23) /* CTRL_MAC_ADDR */ | \
+     VIRTIO_F_BIT(52) /* VQ_NOTF_COAL */ | VIRTIO_F_BIT(53) /* NOTF_COAL */ | \
+     VIRTIO_F_BIT(57) /* HASH_REPORT */ | VIRTIO_F_BIT(60) /* RSS */)
+
 /* Device status bits (2.1). */
 #define VIRTIO_STATUS_ACKNOWLEDGE   0x01
 #define VIRTIO_STATUS_DRIVER        0x02

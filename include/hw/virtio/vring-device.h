@@ -4,8 +4,9 @@
  *
  * How it works.  The other side of the ring is a driver that we do not trust: a guest, or
  * (for a built-in device) the shadow virtqueue.  Every field is loaded once, checked, and
- * used from the copy.  What we know of the buffers in flight lives in @slots, by buffer id
- * (split: the head's descriptor index), never in the ring.
+ * used from the copy.  What we know of the buffers in flight lives in @inflight, by buffer id
+ * (split: the head's descriptor index), never in the ring.  If the caller gives the memory for
+ * that, the queue goes on after a kill: see vring-inflight.h for the order of stores.
  *
  * Buffers are put back in a burst: nothing of it is visible to the driver before
  * vring_device_publish().
@@ -31,13 +32,8 @@
 #include <glib.h>
 
 #include "hw/virtio/memory-map.h"
+#include "hw/virtio/vring-inflight.h"
 #include "hw/virtio/vring.h"
-
-/* A buffer in flight. */
-typedef struct VringDeviceSlot {
-    uint32_t seq;           /* when it was taken, modulo 2^32 */
-    uint32_t n_descs;       /* descriptors of the ring that it takes; 0: not in flight */
-} VringDeviceSlot;
 
 /* IN_ORDER: what was put back too early for the driver waits here. */
 typedef struct VringDeviceOrder {
@@ -57,26 +53,26 @@ typedef struct VringDevice {
     VringUsed *used;            /* split */
     VringPackedEvent *driver_event;     /* packed */
     VringPackedEvent *device_event;     /* packed */
-    VringDeviceSlot *slots;     /* by id */
+    VringInflight *inflight;    /* the slots, by id, and more that outlives us */
+    VringInflight *own;         /* that, if the caller gave no memory for it */
     VringDeviceOrder *order;    /* in_order: by seq & order_mask */
 
     /* Written by take. */
     uint16_t avail_idx;         /* split: free running; packed: ring position */
     uint16_t avail_seen;        /* split: the driver's index as last read */
     uint16_t avail_flags;       /* packed: AVAIL and USED bits of an available descriptor */
-    uint32_t taken;             /* buffers, modulo 2^32: the next seq */
     uint32_t in_flight_descs;   /* packed: of the buffers taken and not put back */
 
     /* Written by put. */
     uint16_t used_idx;          /* split: free running; packed: ring position */
     uint16_t used_published;    /* used_idx at the last publish */
     uint16_t used_flags;        /* packed: AVAIL and USED bits of a used descriptor */
-    uint32_t next_done;         /* in_order: seq of the oldest that is not put back */
+    uint64_t next_done;         /* in_order: seq of the oldest that is not put back */
     uint16_t put_descs;         /* packed: descriptors put since the last publish */
     bool held;                  /* packed: the burst's first descriptor waits for publish */
     uint16_t held_idx;
-    uint64_t held_meta;
 
+    VringRecovery recovery;
     VringError error;
 } VringDevice;
 
@@ -84,39 +80,65 @@ typedef struct VringDevice {
  * Allocates what the queue needs until vring_device_cleanup().  0; -EINVAL: a size or an
  * alignment that section 2.7 or 2.8 does not allow; -EPROTO: the used index in the ring
  * does not fit the base.  vr->error says more.
+ *
+ * If config->inflight is live and is of this ring, the queue goes on where that says: what was
+ * put is published, and what was in flight is settled as lost.  Then the driver is to be
+ * notified, since nobody knows whether it was.  vr->recovery tells.
  */
 int vring_device_init(VringDevice *vr, const VringConfig *config);
+
+/* The record, if the caller gave one, stays live: the queue may go on from it. */
 void vring_device_cleanup(VringDevice *vr);
 
 /* The areas lie at other host addresses now; what they hold is the same. */
 void vring_device_move(VringDevice *vr, const VringAreas *areas);
 
 /*
- * Settles the buffers still in flight when nobody will complete them any more, so that a
- * later start at vring_device_base() offers each of them again, and none that the driver
- * already has back.  Buffers that were overtaken by a younger one cannot be offered again:
- * they are put back with length 0 (not yet published).  Returns how many.
+ * Settles the buffers still in flight when nobody will complete them any more: each is offered
+ * again by a later start at vring_device_base(), or put back with length 0 (not yet
+ * published).  Offered again can be the youngest, as long as none of them was completed; what
+ * was overtaken cannot.  @lost: nobody knows how far the device got, so what it only reads is
+ * not offered again either (see vring-inflight.h), nor is what is older than that.
+ * Returns how many were put back; @offered, unless NULL: how many are offered again.
  */
-unsigned int vring_device_settle(VringDevice *vr);
+unsigned int vring_device_settle(VringDevice *vr, bool lost, unsigned int *offered);
 
 /* Where the ring stands when nothing is in flight. */
 VringBase vring_device_base(const VringDevice *vr);
+
+/* vring_device_init()'s part for a live record: NULL, or why it is not of the ring. */
+const char *vring_device_recover(VringDevice *vr, const VringConfig *config);
+
+/* Whether buffer @id, below vr->num, was taken and not put back. */
+static inline bool vring_device_is_in_flight(const VringDevice *vr, uint32_t id)
+{
+    return atomic_load_explicit(&vr->inflight->slots[id], memory_order_relaxed);
+}
 
 /* Data path, out of line: one indirect table (2.7.5.3, 2.8.7), appended to seg[n..]. */
 int vring_device_take_table(VringDevice *vr, const MemoryMap *map, uint64_t addr, uint32_t len,
                             VringSegment *seg, unsigned int n, unsigned int max);
 
-/* Buffer @id, which takes @descs descriptors of the ring, is in flight from now on. */
-VRING_INLINE void vring_device_note_taken(VringDevice *vr, VringDeviceSlot *slot, uint32_t id,
-                                          uint32_t descs)
+/*
+ * Buffer @id, which takes @descs descriptors of the ring, is in flight from now on.  @writes:
+ * VRING_DESC_F_WRITE if the device may write to it.
+ */
+VRING_INLINE void vring_device_note_taken(VringDevice *vr, uint32_t id, uint32_t descs,
+                                          uint32_t writes)
 {
-    uint32_t seq = vr->taken++;
+    VringInflight *inflight = vr->inflight;
+    uint64_t seq = atomic_load_explicit(&inflight->taken, memory_order_relaxed);
 
-    slot->seq = seq;
-    slot->n_descs = descs;
     if (vr->in_order) {
         vr->order[seq & vr->order_mask] = (VringDeviceOrder){ .id = (uint16_t)id };
     }
+    /* After the take before this: one slot at most begins at @taken. */
+    vring_inflight_step();
+    atomic_store_explicit(&inflight->slots[id], vring_slot(seq, writes, descs),
+                          memory_order_relaxed);
+    /* Before @taken, which makes it count, and that before the device hears of it. */
+    vring_inflight_step();
+    atomic_store_explicit(&inflight->taken, seq + descs, memory_order_relaxed);
 }
 
 VRING_INLINE int vring_device_take_split(VringDevice *vr, const MemoryMap *map,
@@ -125,7 +147,6 @@ VRING_INLINE int vring_device_take_split(VringDevice *vr, const MemoryMap *map,
     const uint32_t num = vr->num;
     unsigned int n = 0;
     uint32_t written = 0, head, i;
-    VringDeviceSlot *slot;
 
     if (vr->avail_idx == vr->avail_seen) {
         /* Acquire: pairs with the driver's release of idx after it filled ring and table. */
@@ -147,8 +168,7 @@ VRING_INLINE int vring_device_take_split(VringDevice *vr, const MemoryMap *map,
         return vring_fail(&vr->error, "available head is not below the queue size", "2.7.6",
                           vr->avail_idx, head);
     }
-    slot = &vr->slots[head];
-    if (G_UNLIKELY(slot->n_descs)) {
+    if (G_UNLIKELY(vring_device_is_in_flight(vr, head))) {
         return vring_fail(&vr->error, "available head is in flight already", "2.7.13.1",
                           vr->avail_idx, head);
     }
@@ -174,6 +194,7 @@ VRING_INLINE int vring_device_take_split(VringDevice *vr, const MemoryMap *map,
                 return ret;
             }
             n = (unsigned int)ret;
+            written = seg[n - 1].flags;
             break;
         }
         if (G_UNLIKELY(len == 0)) {
@@ -198,7 +219,7 @@ VRING_INLINE int vring_device_take_split(VringDevice *vr, const MemoryMap *map,
         i = next;
     }
 
-    vring_device_note_taken(vr, slot, head, 1);
+    vring_device_note_taken(vr, head, 1, written);
     vr->avail_idx++;
     *id = (uint16_t)head;
     return (int)n;
@@ -218,7 +239,6 @@ VRING_INLINE int vring_device_take_packed(VringDevice *vr, const MemoryMap *map,
     unsigned int n = 0, descs = 1;
     uint32_t written = 0, i = vr->avail_idx, buffer_id;
     uint16_t wrap_flags = vr->avail_flags;
-    VringDeviceSlot *slot;
     /* Acquire: pairs with the driver's release of the flags of a chain's first descriptor. */
     uint64_t meta = le64_load_acquire(&vr->desc[i].meta);
 
@@ -253,6 +273,7 @@ VRING_INLINE int vring_device_take_packed(VringDevice *vr, const MemoryMap *map,
                 return ret;
             }
             n = (unsigned int)ret;
+            written = seg[n - 1].flags;
             break;
         }
         if (G_UNLIKELY(len == 0)) {
@@ -276,12 +297,11 @@ VRING_INLINE int vring_device_take_packed(VringDevice *vr, const MemoryMap *map,
         return vring_fail(&vr->error, "buffer id is not below the queue size", "2.8.22",
                           vr->avail_idx, buffer_id);
     }
-    slot = &vr->slots[buffer_id];
-    if (G_UNLIKELY(slot->n_descs)) {
+    if (G_UNLIKELY(vring_device_is_in_flight(vr, buffer_id))) {
         return vring_fail(&vr->error, "buffer id is in flight already", "2.8.21.1", vr->avail_idx,
                           buffer_id);
     }
-    vring_device_note_taken(vr, slot, buffer_id, descs);
+    vring_device_note_taken(vr, buffer_id, descs, written);
     vr->in_flight_descs += descs;
     vr->avail_idx = (uint16_t)i;
     vr->avail_flags = wrap_flags;
@@ -305,39 +325,46 @@ VRING_INLINE int vring_device_take(VringDevice *vr, const bool packed, const Mem
 /* Undoes the last take, of buffer @id: the next take returns it again. */
 void vring_device_untake(VringDevice *vr, const bool packed, uint16_t id);
 
-VRING_INLINE void vring_device_write_used(VringDevice *vr, const bool packed, uint32_t id,
-                                          uint32_t len)
+/* Writes the used element of buffer @id; returns the descriptors (split: 1) that it took. */
+VRING_INLINE uint32_t vring_device_write_used(VringDevice *vr, const bool packed, uint32_t id,
+                                              uint32_t len)
 {
-    VringDeviceSlot *slot = &vr->slots[id];
-    const uint32_t descs = slot->n_descs;
+    VringInflight *inflight = vr->inflight;
+    uint32_t descs = 1;
 
-    slot->n_descs = 0;
+    /* After the put before this: one used element at most belongs to a buffer in flight. */
+    vring_inflight_step();
     if (!packed) {
         VringUsedElem *elem = &vr->used->ring[vr->used_idx & vr->mask];
 
         le32_store(&elem->id, id);
         le32_store(&elem->len, len);
         vr->used_idx++;
-        return;
-    }
-
-    uint16_t flags = vr->used_flags | (len ? VRING_DESC_F_WRITE : 0);
-    uint64_t meta = vring_packed_meta(len, id, flags);
-
-    if (!vr->held) {
-        vr->held = true;
-        vr->held_idx = vr->used_idx;
-        vr->held_meta = meta;
     } else {
-        le64_store(&vr->desc[vr->used_idx].meta, meta);
+        uint16_t flags = vr->used_flags | (len ? VRING_DESC_F_WRITE : 0);
+        uint64_t meta = vring_packed_meta(len, id, flags);
+
+        descs = vring_slot_descs(atomic_load_explicit(&inflight->slots[id],
+                                                      memory_order_relaxed));
+        if (!vr->held) {
+            vr->held = true;
+            vr->held_idx = vr->used_idx;
+            atomic_store_explicit(&inflight->held, meta, memory_order_relaxed);
+        } else {
+            le64_store(&vr->desc[vr->used_idx].meta, meta);
+        }
+        vr->in_flight_descs -= descs;
+        vr->put_descs += (uint16_t)descs;
+        vr->used_idx += (uint16_t)descs;
+        if (vr->used_idx >= vr->num) {
+            vr->used_idx -= (uint16_t)vr->num;
+            vr->used_flags ^= VRING_PACKED_F_AVAIL | VRING_PACKED_F_USED;
+        }
     }
-    vr->in_flight_descs -= descs;
-    vr->put_descs += (uint16_t)descs;
-    vr->used_idx += (uint16_t)descs;
-    if (vr->used_idx >= vr->num) {
-        vr->used_idx -= (uint16_t)vr->num;
-        vr->used_flags ^= VRING_PACKED_F_AVAIL | VRING_PACKED_F_USED;
-    }
+    /* Before the slot: without it the used position is behind the element. */
+    vring_inflight_step();
+    atomic_store_explicit(&inflight->slots[id], 0, memory_order_relaxed);
+    return descs;
 }
 
 /*
@@ -347,12 +374,14 @@ VRING_INLINE void vring_device_write_used(VringDevice *vr, const bool packed, ui
 VRING_INLINE void vring_device_put(VringDevice *vr, const bool packed, uint32_t id, uint32_t len)
 {
     VringDeviceOrder *order;
+    uint64_t slot;
 
     if (!vr->in_order) {
         vring_device_write_used(vr, packed, id, len);
         return;
     }
-    order = &vr->order[vr->slots[id].seq & vr->order_mask];
+    slot = atomic_load_explicit(&vr->inflight->slots[id], memory_order_relaxed);
+    order = &vr->order[vring_slot_seq(slot) & vr->order_mask];
     order->len = len;
     order->done = true;
     for (;;) {
@@ -361,8 +390,7 @@ VRING_INLINE void vring_device_put(VringDevice *vr, const bool packed, uint32_t 
             break;
         }
         order->done = false;
-        vr->next_done++;
-        vring_device_write_used(vr, packed, order->id, order->len);
+        vr->next_done += vring_device_write_used(vr, packed, order->id, order->len);
     }
 }
 
@@ -375,17 +403,31 @@ static inline bool vring_device_has_unpublished(const VringDevice *vr, const boo
 /* Makes what was put visible to the driver: one store. */
 static inline void vring_device_publish(VringDevice *vr, const bool packed)
 {
+    VringInflight *inflight = vr->inflight;
+    uint16_t first = 0, next = vr->used_idx;
+
     if (!packed) {
         /* Release: pairs with the driver's acquire of the used index. */
         le16_store_release(&vr->used->idx, vr->used_idx);
     } else if (vr->held) {
+        uint64_t meta = atomic_load_explicit(&inflight->held, memory_order_relaxed);
+
         vr->held = false;
         /*
          * Release: pairs with the driver's acquire of a used descriptor's flags.  The
          * driver stops at this one, so it sees the whole burst or nothing of it.
          */
-        le64_store_release(&vr->desc[vr->held_idx].meta, vr->held_meta);
+        le64_store_release(&vr->desc[vr->held_idx].meta, meta);
+        /* The flag USED of a used descriptor is the wrap counter (2.8.1). */
+        first = vr->held_idx | (meta >> 48 & VRING_PACKED_F_USED);
+        next |= vring_packed_wrap(vr->used_flags);
+    } else {
+        return;
     }
+    /* After the ring: of what is not @published the ring is asked whether it is. */
+    vring_inflight_step();
+    atomic_store_explicit(&inflight->published, vring_inflight_published(first, next),
+                          memory_order_relaxed);
 }
 
 /*

@@ -236,12 +236,21 @@ typedef struct VringError {
     uint64_t value;         /* what stood there */
 } VringError;
 
+/* How the other side names a queue, to tell whether a record is of this one. */
+typedef struct VringIdentity {
+    uint64_t desc, driver, device;      /* addresses, of whatever kind */
+    VringBase base;                     /* where it said last that the queue starts */
+} VringIdentity;
+
 /* How to set up a virtqueue of either role. */
 typedef struct VringConfig {
     uint32_t num;
     bool packed, event_idx, in_order, indirect;
     VringAreas areas;
-    VringBase base;             /* device role only: where it goes on */
+    /* Device role only. */
+    VringBase base;             /* where it goes on, unless a live record knows better */
+    struct VringInflight *inflight;     /* its record, see vring-inflight.h; NULL: none is kept */
+    VringIdentity identity;             /* for the record */
 } VringConfig;
 
 /* 0, or -EINVAL with @error: a size or an alignment that section 2.7 or 2.8 forbids. */
