@@ -4,13 +4,17 @@
 BUILD := build
 
 .DEFAULT_GOAL := all
-.PHONY: all demo check bench install clean help bootstrap
+.PHONY: all demo demo-guest check bench install clean help bootstrap
 
 all: bootstrap $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
 
 demo: all
 	@scripts/demo --build=$(BUILD)
+
+demo-guest: all
+	@scripts/bootstrap guest
+	@SVQD_BUILD=$(abspath $(BUILD)) scripts/demo-guest
 
 check:
 	@scripts/bootstrap check
@@ -34,6 +38,7 @@ $(BUILD)/build.ninja: | bootstrap
 help:
 	@echo 'make            build in $(BUILD)/ (./configure --help: how to build otherwise)'
 	@echo 'make demo       svqd between a driver and a device, all format pairs, in a few seconds'
+	@echo 'make demo-guest a Linux guest on svqd pings and is migrated live, in half a minute'
 	@echo 'make check      every test, with gcc, clang and the sanitizers'
 	@echo 'make bench      what a buffer costs'
 	@echo 'make install    install below the configured prefix; DESTDIR is respected'

@@ -214,6 +214,12 @@ static int loopback_set_config(VhostDevice *dev, const void *data, uint32_t offs
     return -EACCES;
 }
 
+/* There are no switches between the guest and itself. */
+static int loopback_send_rarp(VhostDevice *dev, uint64_t mac, GError **errp)
+{
+    return 0;
+}
+
 static int loopback_reset(VhostDevice *dev, GError **errp)
 {
     Loopback *lo = (Loopback *)dev;
@@ -248,6 +254,7 @@ static const VhostDeviceOps loopback_ops = {
     .ring_stop = loopback_ring_stop,
     .get_config = loopback_get_config,
     .set_config = loopback_set_config,
+    .send_rarp = loopback_send_rarp,
     .reset = loopback_reset,
     .free = loopback_free,
 };
@@ -287,6 +294,7 @@ VhostDevice *loopback_new(const LoopbackConfig *config, GError **errp)
         .id = g_strdup(config->id),
         .connected = true,
         .has_config = true,
+        .has_rarp = true,
         .features = VIRTIO_F_BIT(VIRTIO_NET_F_MAC) | VIRTIO_F_BIT(VIRTIO_NET_F_MTU) |
                     VIRTIO_F_BIT(VIRTIO_NET_F_STATUS) | VIRTIO_F_BIT(VIRTIO_NET_F_MRG_RXBUF) |
                     VIRTIO_F_BIT(VIRTIO_NET_F_CTRL_VQ) | VIRTIO_F_BIT(VIRTIO_F_INDIRECT_DESC) |
