@@ -58,7 +58,12 @@ def migrate(guest: MovingGuest) -> tuple[Migration, str]:
     that is returned is testpmd's, without svqd."""
     guest.wait_loaded()
     result = guest.migrate()
-    fault = guest.verify().fault()
+    verdict = guest.verify()
+    # What testpmd has taken to answer when the receive queues stop it cannot deliver any more.
+    may_lose = 0 if guest.behind == migration.SVQD_LOOPBACK else testpmd.BURST * guest.place.number
+    fault = verdict.fault(may_lose)
+    if verdict.datagrams_lost and not fault:
+        tap.comment(f'{guest.behind}: testpmd lost {verdict.datagrams_lost} datagrams')
     if guest.place.svqd:
         check(not fault, fault)
         check(result.received >= MIN_RECEIVED,
