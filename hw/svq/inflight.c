@@ -67,6 +67,15 @@ static bool make_file(SvqInflight *inflight, GError **errp)
     return true;
 }
 
+/* Of whatever version, or not written to the end: somebody else's file is not to be lost. */
+static bool is_ours(const FileHeader *header)
+{
+    static const FileHeader blank;
+
+    return memcmp(header->magic, our_header()->magic, sizeof(header->magic)) == 0 ||
+           memcmp(header, &blank, sizeof(blank)) == 0;
+}
+
 static bool open_file(SvqInflight *inflight, GError **errp)
 {
     FileHeader header = { 0 };
@@ -91,8 +100,12 @@ static bool open_file(SvqInflight *inflight, GError **errp)
         inflight->made = true;
         return make_file(inflight, errp);
     }
+    if (pread(inflight->fd, &header, sizeof(header), 0) != sizeof(header) ||
+        !is_ours(&header)) {
+        return fail(inflight, "has something else in it; name another, or remove it", EEXIST,
+                    errp);
+    }
     if ((uint64_t)st.st_size == file_size() &&
-        pread(inflight->fd, &header, sizeof(header), 0) == sizeof(header) &&
         memcmp(&header, our_header(), sizeof(header)) == 0) {
         return true;
     }
@@ -161,6 +174,7 @@ VringInflight *svq_inflight_get(SvqInflight *inflight, unsigned int index, uint3
             g_warning("in-flight file '%s' has no room for virtqueue %u, which cannot go on after "
                       "a kill: %s",
                       inflight->path, index, g_strerror(ret));
+            svq_inflight_clear(inflight, index);
             return NULL;
         }
         inflight->made = false;
@@ -171,9 +185,12 @@ VringInflight *svq_inflight_get(SvqInflight *inflight, unsigned int index, uint3
 void svq_inflight_clear(SvqInflight *inflight, unsigned int index)
 {
     VringInflight *record = (VringInflight *)(inflight->base + offset_of(index));
+    uint32_t live = 0;
 
-    /* Reading a hole in the file takes no room, writing does. */
-    if (vring_inflight_is_live(record)) {
-        vring_inflight_clear(record);
+    /* Not by the mapping: in a tmpfs, to read a hole takes room, which may not be there. */
+    if (inflight->path && (pread(inflight->fd, &live, sizeof(live), (off_t)offset_of(index)) !=
+                           sizeof(live) || !live)) {
+        return;
     }
+    vring_inflight_clear(record);
 }

@@ -19,9 +19,9 @@
 typedef struct SvqInflight SvqInflight;
 
 /*
- * Opens the file at @path, or makes it; what is in it and is none of ours is lost, with a
- * warning.  @path NULL: memory that is gone with the process, and still serves a VMM that
- * connects again.  NULL and @errp: it cannot be opened or mapped, or is in use.
+ * Opens the file at @path, or makes it; one that is damaged or of another version begins anew, with
+ * a warning.  @path NULL: memory that is gone with the process, and still serves a VMM that
+ * connects again.  NULL and @errp: it cannot be opened or mapped, is in use, or is none of ours.
  */
 SvqInflight *svq_inflight_new(const char *path, GError **errp);
 

@@ -36,7 +36,7 @@ typedef struct SvqQueue {
     bool was_started;           /* since the VMM connected: what it says of the ring now counts */
     EventNotifier kick, call, err;
     SvqLogging *logging;        /* published to the queue by RCU; NULL: nothing is logged */
-    bool unlogged;              /* it went on after a kill: what was written before is unknown */
+    bool unlogged;              /* something of it may be in no log: see svq-log.c */
 
     /* What we made of it. */
     bool started;               /* the shadow virtqueue is, and the device has its ring */
@@ -103,6 +103,9 @@ int svq_device_set_log(SvqDevice *dev, MemoryRegion *region, GError **errp);
 /* Whether @log, if there is one, has a bit for each page of @map: 0, or -EINVAL. */
 int svq_device_check_log(const SvqDevice *dev, const DirtyLog *log, const MemoryMap *map,
                          GError **errp);
+
+/* Marks all of the guest's memory, where it is not known what was written. */
+void svq_device_log_all_memory(SvqDevice *dev);
 
 /* The VMM is gone, and the log with it. */
 void svq_device_forget_log(SvqDevice *dev);

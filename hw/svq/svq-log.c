@@ -8,6 +8,10 @@
  * publishes to each queue what it has to log and waits for a grace period: when the VMM gets
  * its answer, every queue does what it was told and nobody uses a log that is gone.
  *
+ * QEMU gives a log anew whenever the guest's driver starts the device, and only after it has
+ * started the rings.  What these wrote in between is in no log that it reads; so a log that
+ * comes after a queue was started under LOG_ALL begins with all of memory.
+ *
  * Threads: the main thread.
  */
 #include "svq-device-internal.h"
@@ -41,8 +45,7 @@ static void logging_free(SvqLogging *logging)
     }
 }
 
-/* We were killed before we had marked what was written: it may be any page. */
-static void mark_all(const SvqDevice *dev)
+void svq_device_log_all_memory(SvqDevice *dev)
 {
     DirtyLogCache cache = { 0 };
     unsigned int i;
@@ -56,7 +59,6 @@ static void mark_all(const SvqDevice *dev)
 void svq_device_update_logging(SvqDevice *dev)
 {
     g_autofree SvqLogging **old = g_new(SvqLogging *, MAX(dev->n_queues, 1));
-    bool all = false;
     unsigned int i;
 
     for (i = 0; i < dev->n_queues; i++) {
@@ -64,15 +66,8 @@ void svq_device_update_logging(SvqDevice *dev)
 
         old[i] = queue->logging;
         rcu_assign_pointer(queue->logging, logging_new(queue));
-        if (queue->logging && queue->unlogged) {
-            queue->unlogged = false;
-            all = true;
-        }
     }
     synchronize_rcu();
-    if (all) {
-        mark_all(dev);
-    }
     for (i = 0; i < dev->n_queues; i++) {
         logging_free(old[i]);
     }
@@ -94,6 +89,8 @@ int svq_device_check_log(const SvqDevice *dev, const DirtyLog *log, const Memory
 int svq_device_set_log(SvqDevice *dev, MemoryRegion *region, GError **errp)
 {
     DirtyLog *old = dev->log, *log = dirty_log_new(region, errp);
+    bool all = false;
+    unsigned int i;
 
     if (!log) {
         return -EINVAL;
@@ -105,6 +102,13 @@ int svq_device_set_log(SvqDevice *dev, MemoryRegion *region, GError **errp)
     dev->log = log;
     svq_device_update_logging(dev);
     dirty_log_unref(old);
+    for (i = 0; i < dev->n_queues; i++) {
+        all |= dev->queues[i].unlogged;
+        dev->queues[i].unlogged = false;
+    }
+    if (all) {
+        svq_device_log_all_memory(dev);
+    }
     return 0;
 }
 

@@ -122,10 +122,12 @@ static int start_rings(SvqQueue *queue, GError **errp)
     if (ret < 0) {
         return ret;
     }
-    if (shadow_virtqueue_has_recovered(queue->svq)) {
+    queue->unlogged |= dev->log_all;
+    if (shadow_virtqueue_has_recovered(queue->svq) && !queue->base_is_ours) {
+        /* We were killed, or cut off, and had perhaps not marked all that was written. */
         queue->unlogged = true;
         if (queue->logging) {
-            svq_device_update_logging(dev);
+            svq_device_log_all_memory(dev);
         }
     }
     /* Enabled first: a device may drop what it finds in a ring that is started and disabled. */
@@ -245,6 +247,9 @@ static void resume_queue(SvqQueue *queue)
     VringError error;
 
     if (find_guest_areas(queue, &config.areas) && vring_config_check(&config, &error) == 0) {
+        if (queue->logging) {
+            svq_device_update_logging(queue->dev);      /* it may have moved */
+        }
         shadow_virtqueue_resume(queue->svq, &config.areas);
         return;
     }
@@ -280,7 +285,8 @@ int svq_device_set_map(SvqDevice *dev, MemoryMap *map, GError **errp)
         memory_map_free(map);
         return 0;
     }
-    if (dev->log_all && svq_device_check_log(dev, dev->log, map, errp) < 0) {
+    if (dev->log_all && svq_device_any_started(dev) &&
+        svq_device_check_log(dev, dev->log, map, errp) < 0) {
         memory_map_free(map);
         return -EINVAL;
     }
@@ -312,7 +318,6 @@ int svq_device_set_map(SvqDevice *dev, MemoryMap *map, GError **errp)
             resume_queue(&dev->queues[i]);
         }
     }
-    svq_device_update_logging(dev);
     /* Last: a queue that was stopped just now wrote to its old ring. */
     memory_map_free(old);
     memory_map_free(old_device_map);

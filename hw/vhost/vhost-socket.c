@@ -49,7 +49,6 @@ static void update(VhostSocket *s);
 static void hand_out(VhostSocket *s, int fd)
 {
     s->busy = true;
-    s->wait_ms = BACKOFF_FIRST_MS;
     update(s);
     s->connected(s->opaque, fd);
 }
@@ -245,6 +244,11 @@ VhostSocket *vhost_socket_new(const VhostSocketAddress *address, bool hold,
         return NULL;
     }
     return s;
+}
+
+void vhost_socket_is_good(VhostSocket *s)
+{
+    s->wait_ms = BACKOFF_FIRST_MS;
 }
 
 void vhost_socket_disconnected(VhostSocket *s)

@@ -42,6 +42,7 @@ typedef struct VhostUserClient {
     /* What is to be told from the main loop. */
     guint notify_source;
     bool lost;
+    bool was_ready;                 /* when it was lost */
     bool config_changed;
 } VhostUserClient;
 

@@ -62,7 +62,7 @@ static gboolean notify(void *opaque)
     VhostUserClient *c = opaque;
     const VhostDeviceNotify *n = c->dev.notify;
     bool lost = c->lost;
-    bool was_ready = c->dev.connected;
+    bool was_ready = c->dev.connected || c->was_ready;
 
     c->notify_source = 0;
     if (c->config_changed && !lost && was_ready && n && n->config_changed) {
@@ -72,8 +72,7 @@ static gboolean notify(void *opaque)
     if (!lost) {
         return G_SOURCE_REMOVE;
     }
-    c->lost = false;
-    c->dev.connected = false;
+    c->lost = c->was_ready = false;
     vhost_socket_disconnected(c->socket);   /* the next one comes from the main loop */
     if (was_ready && n && n->gone) {
         n->gone(c->dev.notify_opaque);      /* last: it may free us */
@@ -119,6 +118,9 @@ void vhost_user_client_lose(VhostUserClient *c, const char *why)
     }
     g_warning("%s: connection to the back end closed: %s", c->dev.id, why);
     drop_connection(c);
+    /* At once: whoever gets an error from an op asks why.  They are told from the main loop. */
+    c->was_ready = c->dev.connected;
+    c->dev.connected = false;
     c->lost = true;
     notify_later(c);
 }
@@ -362,6 +364,9 @@ static int handshake(VhostUserClient *c, GError **errp)
     }
     c->dev.features = c->offered & ~(BIT(VHOST_USER_F_PROTOCOL_FEATURES) | BIT(VHOST_F_LOG_ALL));
     c->dev.queue_count = count_queues(c, queues);
+    if (c->fd < 0) {
+        return vhost_user_error(errp, ENOTCONN, "%s has gone", c->dev.id);
+    }
     c->dev.max_regions = (uint32_t)MIN(regions, MEMORY_MAP_MAX_REGIONS);
     c->dev.has_rarp = vhost_user_client_has(c, VHOST_USER_PROTOCOL_F_RARP);
     c->dev.has_config = vhost_user_client_has(c, VHOST_USER_PROTOCOL_F_CONFIG);
@@ -382,6 +387,9 @@ static void connected(void *opaque, int fd)
     /* A back end that went while we were at it is noticed by the watch. */
     c->watch = g_unix_fd_add(c->fd, G_IO_IN | G_IO_HUP | G_IO_ERR, socket_ready, c);
     c->dev.connected = true;
+    if (c->socket) {        /* else it is being made, and this is its first */
+        vhost_socket_is_good(c->socket);
+    }
     g_info("%s: back end connected: features 0x%" PRIx64 ", protocol features 0x%" PRIx64
            ", %" PRIu32 " virtqueues", c->dev.id, c->offered, c->protocol_features,
            c->dev.queue_count);

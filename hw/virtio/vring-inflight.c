@@ -100,7 +100,7 @@ static bool slots_are_whole(const VringDevice *vr, Standing *standing)
             return false;
         }
     }
-    return !vr->in_order || younger == standing->in_flight;
+    return younger <= inflight_taken(vr) && (!vr->in_order || younger == standing->in_flight);
 }
 
 static const char *stand_split(const VringDevice *vr, Standing *standing)

@@ -297,7 +297,7 @@ class Verdict:
     echoes_lost: tuple[int, ...]
     complaints: tuple[str, ...]
 
-    def fault(self, may_lose: int) -> str:
+    def fault(self, may_lose: int = 0) -> str:
         """What is wrong, or nothing; a device may lose so many datagrams."""
         faults = list(self.complaints)
         if self.pages != WALK_MB * PAGES_PER_MB or self.pages_bad:

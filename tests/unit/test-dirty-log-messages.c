@@ -208,6 +208,40 @@ static void test_rings_that_go_on(void)
     dirty_world_cleanup(w);
 }
 
+/* The driver starts anew while it is migrated: QEMU gives the log only when the rings run. */
+static void test_log_after_restart(void)
+{
+    DirtyWorld world, *w = &world;
+
+    dirty_world_init(w, &rig_formats[0], 0, 0, 0);
+    dirty_log_file_init(&w->logs[0], 0, DIRTY_LOG_BYTES);
+    dirty_log_file_init(&w->logs[1], 0, DIRTY_LOG_BYTES);
+    dirty_world_log_on(w, &w->logs[0]);
+    dirty_world_pass_buffer(w, 0, 1);
+    dirty_world_stop_rings(w);
+    dirty_memory_round(w->memory);
+    dirty_world_start_rings(w, VMM_KEEP_BASE);
+    dirty_world_pass_buffer(w, 0, 5);
+    g_assert_cmphex(dirty_world_try_log(w, &w->logs[1], DIRTY_LOG_BYTES), ==, 0);
+    g_assert_true(log_has(&w->logs[1], dirty_world_buffer_gpa(w, 5)));
+    dirty_world_cleanup(w);
+}
+
+/* A queue that is disabled and enabled has missed nothing. */
+static void test_toggled_queue(gconstpointer format)
+{
+    DirtyWorld world, *w = &world;
+
+    dirty_world_init(w, format, 0, 0, 0);
+    dirty_log_file_init(&w->logs[0], 0, DIRTY_LOG_BYTES);
+    dirty_world_log_on(w, &w->logs[0]);
+    dirty_memory_round(w->memory);
+    vmm_do(&w->rig.vmm, VHOST_USER_SET_VRING_ENABLE, 1, 0);
+    vmm_do(&w->rig.vmm, VHOST_USER_SET_VRING_ENABLE, 1, 1);
+    g_assert_false(log_has(&w->logs[0], dirty_world_buffer_gpa(w, 5)));
+    dirty_world_cleanup(w);
+}
+
 int main(int argc, char **argv)
 {
     rig_test_init(&argc, &argv);
@@ -220,5 +254,7 @@ int main(int argc, char **argv)
     g_test_add_func("/dirty-log-messages/logged-from-the-start", test_logged_from_the_start);
     g_test_add_func("/dirty-log-messages/log-ends-with-its-vmm", test_next_vmm);
     g_test_add_func("/dirty-log-messages/rings-that-go-on", test_rings_that_go_on);
+    g_test_add_func("/dirty-log-messages/log-after-restart", test_log_after_restart);
+    rig_test_add("/dirty-log-messages/toggled-queue", test_toggled_queue);
     return rig_test_run();
 }

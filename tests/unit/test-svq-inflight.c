@@ -131,8 +131,16 @@ static void make_it_older(FILE *file, off_t size)
     g_assert_cmpint(fputc(0, file), ==, 0);
 }
 
+static void blank_the_header(FILE *file, off_t size)
+{
+    for (unsigned int i = 0; i < 64; i++) {
+        fputc(0, file);
+    }
+}
+
 static void write_random_bytes(FILE *file, off_t size)
 {
+    g_assert_cmpint(fseek(file, 8, SEEK_SET), ==, 0);
     for (unsigned int i = 0; i < 100000; i++) {
         fputc((int)g_random_int_range(0, 256), file);
     }
@@ -144,6 +152,43 @@ static void test_begins_anew(void)
     spoil_file(lengthen_it);
     spoil_file(make_it_older);
     spoil_file(write_random_bytes);
+    spoil_file(blank_the_header);
+}
+
+/* A slip of the pen must not cost a disk image. */
+static void test_not_ours(void)
+{
+    static const char *const contents[] = { "x", "svqd-ifl",
+                                            "somebody else's file, longer than a header" };
+    unsigned int i;
+
+    for (i = 0; i < G_N_ELEMENTS(contents); i++) {
+        g_autofree char *is = NULL;
+
+        g_assert_true(g_file_set_contents(path, contents[i], -1, NULL));
+        assert_refused(path, "has something else in it");
+        g_assert_true(g_file_get_contents(path, &is, NULL, NULL));
+        g_assert_cmpstr(is, ==, contents[i]);
+    }
+    g_assert_cmpint(g_unlink(path), ==, 0);
+}
+
+/* The records of a full file system: what was not there is not made by looking. */
+static void test_clearing_takes_no_room(void)
+{
+    SvqInflight *inflight = open_records();
+    struct stat before, after;
+    unsigned int i;
+
+    svq_inflight_get(inflight, 0, 256);
+    g_assert_cmpint(stat(path, &before), ==, 0);
+    for (i = 0; i < 256; i++) {
+        svq_inflight_clear(inflight, i);
+    }
+    g_assert_cmpint(stat(path, &after), ==, 0);
+    g_assert_cmpint(after.st_blocks, ==, before.st_blocks);
+    svq_inflight_free(inflight);
+    g_assert_cmpint(g_unlink(path), ==, 0);
 }
 
 static void test_without_a_file(void)
@@ -170,6 +215,8 @@ int main(int argc, char **argv)
     g_test_add_func("/svq-inflight/in-use", test_in_use);
     g_test_add_func("/svq-inflight/cannot-be-opened", test_cannot_be_opened);
     g_test_add_func("/svq-inflight/begins-anew", test_begins_anew);
+    g_test_add_func("/svq-inflight/not-ours", test_not_ours);
+    g_test_add_func("/svq-inflight/clearing-takes-no-room", test_clearing_takes_no_room);
     g_test_add_func("/svq-inflight/without-a-file", test_without_a_file);
     ret = g_test_run();
     g_assert_cmpint(g_rmdir(dir), ==, 0);

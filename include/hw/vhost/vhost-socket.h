@@ -40,6 +40,9 @@ VhostSocket *vhost_socket_new(const VhostSocketAddress *address, bool hold,
                               void (*connected)(void *opaque, int fd), void *opaque,
                               GError **errp);
 
+/* The peer talks sense: when it is gone, it will be looked for soon again. */
+void vhost_socket_is_good(VhostSocket *socket);
+
 /* The connection handed out last is over: accept the next one, or try to connect again. */
 void vhost_socket_disconnected(VhostSocket *socket);
 
