@@ -122,6 +122,7 @@ static const char *check_split(const VringDevice *vr, const VringConfig *config,
                                const Standing *standing)
 {
     const uint16_t used_idx = le16_load(&vr->used->idx);
+    uint16_t at;
     uint32_t i;
 
     /* A VMM whose back end was killed finds the used index in the ring, if it looks. */
@@ -135,12 +136,20 @@ static const char *check_split(const VringDevice *vr, const VringConfig *config,
     if ((uint16_t)(le16_load(&vr->avail->idx) - standing->avail) > vr->num) {
         return "the ring's available index is another";
     }
+    /* What would be published now must be what we wrote there, not a ring that was cleared. */
+    for (at = (uint16_t)standing->published; at != (uint16_t)standing->used; at++) {
+        uint32_t id = le32_load(&vr->used->ring[at & vr->mask].id);
+
+        if (id >= vr->num || vring_device_is_in_flight(vr, id)) {
+            return "other buffers are used in the ring";
+        }
+    }
     for (i = 0; i < standing->n; i++) {
         const Pending *buffer = &standing->pending[i];
-        uint32_t at = (standing->avail - (uint32_t)buffer->age) & vr->mask;
+        uint32_t place = (standing->avail - (uint32_t)buffer->age) & vr->mask;
 
         /* Where it was overtaken, the driver may have written over it. */
-        if (buffer->age <= standing->between && le16_load(&vr->avail->ring[at]) != buffer->id) {
+        if (buffer->age <= standing->between && le16_load(&vr->avail->ring[place]) != buffer->id) {
             return "other buffers are available in the ring";
         }
     }
