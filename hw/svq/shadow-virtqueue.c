@@ -292,8 +292,8 @@ static void report_recovery(const ShadowVirtqueue *svq)
     const VringRecovery *recovery = &svq->guest.recovery;
 
     if (recovery->recovered) {
-        g_info("%s: goes on from its record; of what was in flight, completed: %u, offered again: %u",
-               svq->name, recovery->completed, recovery->offered);
+        g_info("%s: goes on from its record; of what was in flight, completed: %u, "
+               "offered again: %u", svq->name, recovery->completed, recovery->offered);
     } else if (recovery->discarded) {
         g_info("%s: begins anew, not from its record: %s; completed: %u", svq->name,
                recovery->discarded, recovery->completed);

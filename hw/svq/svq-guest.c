@@ -122,7 +122,7 @@ static int guest_set_features(void *opaque, uint64_t features, GError **errp)
     if (missing) {
         return refuse_features(dev, "refuses what is asked to be on", missing, errp);
     }
-    /* Stopped, it may have the log of another time: the next one comes before or after its start. */
+    /* Stopped, it may have the log of another time; the next comes before or after its start. */
     if (log_all && svq_device_any_started(dev) &&
         svq_device_check_log(dev, dev->log, dev->map, errp) < 0) {
         return -EINVAL;

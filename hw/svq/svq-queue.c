@@ -160,7 +160,8 @@ static int start_queue(SvqQueue *queue, GError **errp)
     int ret;
 
     /* An arena that nobody uses makes way for a larger one. */
-    if (dev->device_started && svq_backend_has_outgrown_arena(dev) && !svq_device_any_started(dev)) {
+    if (dev->device_started && svq_backend_has_outgrown_arena(dev) &&
+        !svq_device_any_started(dev)) {
         svq_device_stop(dev);
     }
     ret = dev->device_started ? 0 : svq_backend_start(dev, errp);
@@ -303,8 +304,8 @@ int svq_device_set_map(SvqDevice *dev, MemoryMap *map, GError **errp)
         }
     }
     if (device_map) {
-        ret = svq_backend_forgive_gone(dev, dev->backend->ops->set_memory(dev->backend, device_map, errp),
-                           errp);
+        ret = dev->backend->ops->set_memory(dev->backend, device_map, errp);
+        ret = svq_backend_forgive_gone(dev, ret, errp);
     }
     if (ret == 0) {
         rcu_assign_pointer(dev->map, map);
