@@ -38,7 +38,7 @@ $(BUILD)/build.ninja: | bootstrap
 help:
 	@echo 'make            build in $(BUILD)/ (./configure --help: how to build otherwise)'
 	@echo 'make demo       svqd between a driver and a device, all format pairs, in a few seconds'
-	@echo 'make demo-guest a Linux guest on svqd pings and is migrated live, in half a minute'
+	@echo 'make demo-guest a Linux guest on svqd pings and is migrated live'
 	@echo 'make check      every test, with gcc, clang and the sanitizers'
 	@echo 'make bench      what a buffer costs'
 	@echo 'make install    install below the configured prefix; DESTDIR is respected'

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The inside of an SvqDevice, shared by its parts: svq-device.c (life, the device side's news),
- * svq-guest.c (what the VMM says), svq-backend.c (what the device is told) and svq-queue.c
- * (starting and stopping queues).
+ * svq-guest.c (what the VMM says), svq-backend.c (what the device is told), svq-queue.c
+ * (starting and stopping queues) and svq-log.c (who logs, and where).
  */
 #ifndef HW_SVQ_SVQ_DEVICE_INTERNAL_H
 #define HW_SVQ_SVQ_DEVICE_INTERNAL_H
 
 #include "hw/svq/svq-device.h"
 #include "hw/svq/dirty-log.h"
-#include "inflight.h"
 #include "hw/virtio/features.h"
+#include "inflight.h"
 #include "util/event-notifier.h"
 #include "util/iova-tree.h"
 
