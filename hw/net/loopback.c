@@ -171,7 +171,8 @@ static int loopback_ring_enable(VhostDevice *dev, unsigned int index, bool enabl
     return 0;
 }
 
-static int loopback_ring_stop(VhostDevice *dev, unsigned int index, GError **errp)
+static int loopback_ring_stop(VhostDevice *dev, unsigned int index, VringBase *base,
+                              GError **errp)
 {
     Loopback *lo = (Loopback *)dev;
     LoopbackPair *pair = pair_of(lo, index);

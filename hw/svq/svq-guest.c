@@ -167,7 +167,7 @@ static uint32_t guest_get_max_regions(void *opaque)
 {
     SvqDevice *dev = opaque;
 
-    return MIN(dev->backend->max_regions, MEMORY_MAP_MAX_REGIONS) - 1;
+    return dev->backend->max_regions - 1;
 }
 
 static bool guest_has_config(void *opaque)

@@ -212,7 +212,7 @@ void svq_queue_stop(SvqQueue *queue)
         return;
     }
     shadow_virtqueue_detach(queue->svq);
-    if (!lost && dev->backend->ops->ring_stop(dev->backend, queue->index, &error) < 0) {
+    if (!lost && dev->backend->ops->ring_stop(dev->backend, queue->index, NULL, &error) < 0) {
         g_warning("%s queue %u: %s", dev->id, queue->index, error->message);
         lost = true;
     }

@@ -304,7 +304,8 @@ static int client_ring_enable(VhostDevice *dev, unsigned int index, bool enable,
     return vhost_user_client_request_state(c, VHOST_USER_SET_VRING_ENABLE, index, enable, errp);
 }
 
-static int client_ring_stop(VhostDevice *dev, unsigned int index, GError **errp)
+static int client_ring_stop(VhostDevice *dev, unsigned int index, VringBase *base,
+                            GError **errp)
 {
     VhostUserClient *c = client_of(dev);
     VhostUserMessage m = vhost_user_client_message(VHOST_USER_GET_VRING_BASE);
@@ -394,7 +395,7 @@ static int client_reset(VhostDevice *dev, GError **errp)
     unsigned int i;
 
     for (i = 0; i < VHOST_USER_VRINGS_MAX; i++) {
-        int ret = c->started[i] ? client_ring_stop(dev, i, errp) : 0;
+        int ret = c->started[i] ? client_ring_stop(dev, i, NULL, errp) : 0;
 
         if (ret < 0) {
             return ret;

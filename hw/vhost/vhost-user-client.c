@@ -367,7 +367,7 @@ static int handshake(VhostUserClient *c, GError **errp)
     if (c->fd < 0) {
         return vhost_user_error(errp, ENOTCONN, "%s has gone", c->dev.id);
     }
-    c->dev.max_regions = (uint32_t)MIN(regions, MEMORY_MAP_MAX_REGIONS);
+    c->dev.max_regions = (uint32_t)MIN(regions, VHOST_USER_SLOTS_MAX);
     c->dev.has_rarp = vhost_user_client_has(c, VHOST_USER_PROTOCOL_F_RARP);
     c->dev.has_config = vhost_user_client_has(c, VHOST_USER_PROTOCOL_F_CONFIG);
     return 0;

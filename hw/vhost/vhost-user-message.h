@@ -79,6 +79,8 @@ typedef enum VhostUserBackendRequest {
 #define VHOST_USER_MEM_TABLE_MAX    8
 /* No message carries more descriptors than a full SET_MEM_TABLE. */
 #define VHOST_USER_FDS_MAX          VHOST_USER_MEM_TABLE_MAX
+/* Regions that ADD_MEM_REG may add up to: as many as QEMU ever asks for. */
+#define VHOST_USER_SLOTS_MAX        512
 #define VHOST_USER_CONFIG_MAX       256
 /* SET_VRING_KICK, CALL, ERR: what their u64 means. */
 #define VHOST_USER_VRING_INDEX_MASK 0xffu

@@ -10,7 +10,7 @@
 
 /* The regions that the owner was told of last. */
 typedef struct VhostUserMemory {
-    MemoryRegion *regions[MEMORY_MAP_MAX_REGIONS];
+    MemoryRegion *regions[VHOST_USER_SLOTS_MAX];
     unsigned int n;
 } VhostUserMemory;
 

@@ -35,7 +35,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(VhostUserMemory, memory_free)
 
 static unsigned int max_regions(VhostUserServer *s)
 {
-    return MIN(s->ops->get_max_regions(s->opaque), MEMORY_MAP_MAX_REGIONS);
+    return MIN(s->ops->get_max_regions(s->opaque), VHOST_USER_SLOTS_MAX);
 }
 
 static bool same_file(int a, int b)

@@ -92,7 +92,7 @@ static void stop_ring(FakeDevice *fake, unsigned int index)
     fake->rings[index].started = fake->rings[index].enabled = false;
 }
 
-static int fake_ring_stop(VhostDevice *dev, unsigned int index, GError **errp)
+static int fake_ring_stop(VhostDevice *dev, unsigned int index, VringBase *base, GError **errp)
 {
     FakeDevice *fake = (FakeDevice *)dev;
 

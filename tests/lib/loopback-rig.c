@@ -84,7 +84,7 @@ void loopback_rig_stop_ring(LoopbackRig *rig, unsigned int index)
         return;
     }
     r->started = false;
-    g_assert_cmpint(rig->dev->ops->ring_stop(rig->dev, index, NULL), ==, 0);
+    g_assert_cmpint(rig->dev->ops->ring_stop(rig->dev, index, NULL, NULL), ==, 0);
     vring_driver_cleanup(&r->driver);
     guest_ring_free(&r->config);
     event_notifier_cleanup(&r->kick);

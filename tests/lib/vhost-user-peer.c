@@ -110,7 +110,7 @@ static int owner_set_memory(void *opaque, MemoryRegion *const *regions, unsigned
                             GError **errp)
 {
     PeerOwner *o = opaque;
-    MemoryRegion *next[MEMORY_MAP_MAX_REGIONS];
+    MemoryRegion *next[VHOST_USER_SLOTS_MAX];
     unsigned int i;
 
     g_assert_cmpuint(n, <=, o->max_regions);

@@ -28,7 +28,7 @@ typedef struct PeerOwner {
     unsigned int resets;
     unsigned int memory_changes, log_changes;
     unsigned int n_regions;
-    MemoryRegion *regions[MEMORY_MAP_MAX_REGIONS];
+    MemoryRegion *regions[VHOST_USER_SLOTS_MAX];
     struct PeerRing {
         uint32_t num;
         uint32_t base;

@@ -152,7 +152,7 @@ static void test_not_there(const void *format)
     }
     g_assert_cmpint(rig.dev->ops->ring_start(rig.dev, CTRL, &ring, NULL), ==, -EINVAL);
     g_assert_cmpint(rig.dev->ops->ring_enable(rig.dev, CTRL, true, NULL), ==, 0);
-    g_assert_cmpint(rig.dev->ops->ring_stop(rig.dev, CTRL, NULL), ==, 0);
+    g_assert_cmpint(rig.dev->ops->ring_stop(rig.dev, CTRL, NULL, NULL), ==, 0);
     g_assert_true(comes_back(&rig, 0));
     g_assert_true(comes_back(&rig, 1));
     loopback_rig_cleanup(&rig);

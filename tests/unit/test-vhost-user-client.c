@@ -168,7 +168,7 @@ static VhostDevice *pair_new(Child *child, Heard *heard)
 
 static MemoryMap *make_map(const uint64_t *gpas, unsigned int n)
 {
-    MemoryRegion *regions[MEMORY_MAP_MAX_REGIONS];
+    MemoryRegion *regions[VHOST_USER_SLOTS_MAX];
     MemoryMap *map;
     unsigned int i;
 
@@ -247,7 +247,7 @@ static void test_ring_life(gconstpointer data)
     g_assert_cmpint(seen->fd[VHOST_VRING_CALL], ==, -1);
     g_assert_true(seen->enabled);
 
-    dev->ops->ring_stop(dev, 1, &err);
+    dev->ops->ring_stop(dev, 1, NULL, &err);
     g_assert_no_error(err);
     g_assert_false(seen->enabled);
     g_assert_true(seen->stopped);
@@ -608,7 +608,7 @@ static void test_back_end_without_protocol_features(void)
     g_assert_cmpint(dev->ops->set_features(dev, F(32), &err), ==, 0);
     g_assert_cmpint(dev->ops->ring_enable(dev, 0, true, &err), ==, 0);
     g_assert_cmpint(dev->ops->set_status(dev, 0xf, &err), ==, 0);
-    g_assert_cmpint(dev->ops->ring_stop(dev, 0, &err), ==, 0);
+    g_assert_cmpint(dev->ops->ring_stop(dev, 0, NULL, &err), ==, 0);
     g_assert_no_error(err);
     dev->ops->free(dev);
     backend_join(&b);
@@ -654,7 +654,7 @@ static void test_faulty_answer_cuts_off(void)
                 if (requests[i] == VHOST_USER_SET_STATUS) {
                     g_assert_cmpint(dev->ops->set_status(dev, 1, NULL), ==, -ENOTCONN);
                 } else if (requests[i] == VHOST_USER_GET_VRING_BASE) {
-                    g_assert_cmpint(dev->ops->ring_stop(dev, 0, NULL), ==, -ENOTCONN);
+                    g_assert_cmpint(dev->ops->ring_stop(dev, 0, NULL, NULL), ==, -ENOTCONN);
                 } else if (fault == FAULT_WRONG_SIZE) {
                     /* Of a size that GET_CONFIG may have: merely not what was asked for. */
                     g_assert_cmpint(dev->ops->get_config(dev, data, 0, 8, NULL), ==, -EINVAL);

@@ -202,7 +202,7 @@ static bool check_numbers(const BenchOptions *options, GError **errp)
         !check_range("--descriptors", options->descriptors, 1,
                      MIN(options->queue_size, max_descriptors), errp) ||
         !check_range("--burst", options->burst, 1, VRING_MAX_SIZE, errp) ||
-        !check_range("--ranges", options->ranges, 1, MEMORY_MAP_MAX_REGIONS, errp) ||
+        !check_range("--ranges", options->ranges, 1, BENCH_MAX_RANGES, errp) ||
         !check_range(net ? "--queue-pairs" : "--queues", options->queues, 1, BENCH_MAX_QUEUES,
                      errp) ||
         !check_range("--packet-size", options->packet_size, PACKET_SIZE_MIN, PACKET_SIZE_MAX,

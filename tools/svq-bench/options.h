@@ -29,6 +29,7 @@ typedef struct BenchCpus {
 } BenchCpus;
 
 #define BENCH_MAX_QUEUES 128
+#define BENCH_MAX_RANGES 512
 #define BENCH_MAX_DESCRIPTORS 64
 
 typedef struct BenchOptions {

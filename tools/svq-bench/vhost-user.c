@@ -203,7 +203,7 @@ static bool stop_device(Bench *bench, GError **errp)
     unsigned int i;
 
     for (i = 0; i < 2u * (unsigned int)bench->options->queues; i++) {
-        if (dev->ops->ring_stop(dev, i, errp) < 0) {
+        if (dev->ops->ring_stop(dev, i, NULL, errp) < 0) {
             return false;
         }
     }

@@ -30,9 +30,17 @@ typedef struct SvqRingFeatures {
     OnOffAuto in_order;
 } SvqRingFeatures;
 
+/*
+ * Who works the guest's rings.  Passthrough: the device itself, with the guest's own kick and call
+ * descriptors; no thread of ours runs for a queue.  Auto: passthrough until the VMM logs what is
+ * written, then shadow, and back.
+ */
+typedef enum SvqMode { SVQ_MODE_SHADOW, SVQ_MODE_PASSTHROUGH, SVQ_MODE_AUTO } SvqMode;
+
 typedef struct SvqDeviceConfig {
     const char *id;
     VhostDevice *backend;               /* owned by the caller, outlives the device */
+    SvqMode mode;
     SvqRingFeatures shadow;             /* towards the device */
     SvqRingFeatures guest;              /* offered to the guest */
     uint32_t queue_size;                /* of shadow rings; 0: as the guest's ring */
@@ -50,6 +58,7 @@ typedef struct SvqDeviceConfig {
 
 typedef struct SvqQueueStats {
     SvqQueueState state;
+    bool passthrough;           /* counters stand still */
     const char *iothread;       /* id */
     bool guest_packed, shadow_packed;
     ShadowVirtqueueCounters counters;

@@ -5,9 +5,13 @@
  *
  * How it works.  A device has features, configuration space, a status, and rings.  It
  * is started in this order: set_features, set_memory, rings (ring_enable, ring_start),
- * set_status with DRIVER_OK.  Rings may be added after DRIVER_OK.  ring_stop() returns
- * only when the device does not touch that ring any more, and leaves what it has not used as
- * it was; the ring is disabled then.  reset() takes everything back.
+ * set_status with DRIVER_OK.  Rings may be added after DRIVER_OK, unless rings_fixed.
+ * ring_stop() returns only when the device does not touch that ring any more, and leaves what it
+ * has not used as it was; the ring is disabled then.  reset() takes everything back.
+ *
+ * Several rings can be stopped and started elsewhere as if at one instant: between suspend()
+ * and resume() the device touches none.  A device without these two has no state that would
+ * need them: there each ring_stop() and ring_start() stands for itself.
  *
  * Threads: the main thread calls; a device may block it for a bounded time (a
  * vhost-user peer gets VHOST_DEVICE_TIMEOUT_MS to answer, then it counts as gone).
@@ -34,10 +38,12 @@ typedef struct VhostRing {
     VringBase base;         /* where both sides begin */
     VringAreas areas;       /* our addresses, inside a region of the map given last */
     uint64_t desc_iova, driver_iova, device_iova;   /* the device's */
-    int kick_fd;            /* we write it; borrowed until ring_stop */
-    int call_fd;            /* the device writes it; borrowed until ring_stop */
+    int kick_fd;            /* the driver writes it; borrowed until ring_stop or replaced */
+    int call_fd;            /* the device writes it, -1: nobody listens; borrowed likewise */
     AioContext *ctx;        /* where the engine runs this queue: a hint for built-in devices */
 } VhostRing;
+
+typedef enum VhostRingFd { VHOST_RING_KICK, VHOST_RING_CALL } VhostRingFd;
 
 typedef struct VhostDeviceOps {
     const char *type;       /* as in -backend TYPE */
@@ -47,7 +53,28 @@ typedef struct VhostDeviceOps {
     int (*set_status)(VhostDevice *dev, uint8_t status, GError **errp);
     int (*ring_start)(VhostDevice *dev, unsigned int index, const VhostRing *ring, GError **errp);
     int (*ring_enable)(VhostDevice *dev, unsigned int index, bool enable, GError **errp);
-    int (*ring_stop)(VhostDevice *dev, unsigned int index, GError **errp);
+    /*
+     * @base, unless NULL: where it stands, both positions if packed; split: the available one, and
+     * the used index in the ring is the other.  Valid only if dev->tells_base.
+     */
+    int (*ring_stop)(VhostDevice *dev, unsigned int index, VringBase *base, GError **errp);
+    /* Of a started ring.  A call descriptor of -1: the device is not to notify. */
+    int (*ring_set_fd)(VhostDevice *dev, unsigned int index, VhostRingFd which, int fd,
+                       GError **errp);
+    /*
+     * Descriptors that ring @index may have, after set_features.  NULL, or 0: any number that
+     * section 2.7 or 2.8 allows.
+     */
+    uint32_t (*ring_max_num)(VhostDevice *dev, unsigned int index);
+    /*
+     * Where a store rings the bell of ring @index instead of kick_fd: 16 bits, the index; or 32,
+     * as section 4.1.5.2 says, with NOTIFICATION_DATA.  Valid until the device is gone.  NULL, or
+     * NULL returned: there is no such place.
+     */
+    void *(*ring_doorbell)(VhostDevice *dev, unsigned int index);
+    /* Both or neither; see above.  While suspended set_memory is not called. */
+    int (*suspend)(VhostDevice *dev, GError **errp);
+    int (*resume)(VhostDevice *dev, GError **errp);
     /* Exactly @size bytes; -EINVAL if that leaves the configuration space; -ENOTSUP: has none. */
     int (*get_config)(VhostDevice *dev, void *data, uint32_t offset, uint32_t size, GError **errp);
     int (*set_config)(VhostDevice *dev, const void *data, uint32_t offset, uint32_t size,
@@ -77,6 +104,10 @@ struct VhostDevice {
     bool connected;             /* ops may be called */
     bool has_config;            /* it has a configuration space to ask for */
     bool has_rarp;              /* it can announce a guest that has moved */
+    bool tells_base;            /* ring_stop() says where the ring stands */
+    bool rings_fixed;           /* while DRIVER_OK is set no ring can be started or stopped */
+    uint32_t device_type;       /* virtio device ID (section 5); 0: not known */
+    uint64_t iova_first, iova_last;     /* that it can reach, inclusive; 0, 0: all */
     uint64_t features;          /* virtio feature bits that it offers, no vhost bits */
     uint32_t queue_count;       /* virtqueues that it can have */
     uint32_t max_regions;       /* of the map that set_memory takes */

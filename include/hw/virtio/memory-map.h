@@ -20,7 +20,7 @@
 
 #include "util/rcu.h"
 
-#define MEMORY_MAP_MAX_REGIONS 512
+#define MEMORY_MAP_MAX_REGIONS 16384
 
 /* One mapping of shared memory; counted, shared by the maps that contain it. */
 typedef struct MemoryRegion {
@@ -31,6 +31,7 @@ typedef struct MemoryRegion {
     uint8_t *host;          /* what we call gpa */
     int fd;                 /* the memory's file, owned */
     uint64_t fd_offset;     /* of gpa, bytes */
+    bool rings;             /* holds rings of ours, nothing of the guest's */
     uint64_t serial;        /* differs between any two regions of this process */
     /* private */
     void *mapping;
