@@ -136,7 +136,7 @@ offer_burst(ShadowVirtqueue *svq, const bool guest_packed, const bool shadow_pac
     if (done) {
         vring_driver_publish(shadow, shadow_packed);
         if (vring_driver_needs_kick(shadow, shadow_packed)) {
-            event_notifier_set(&svq->device_kick);
+            svq_kick_device(svq, shadow_packed);
             svq_counter_add(&svq->counters.kicks_sent, 1);
         } else {
             svq_counter_add(&svq->counters.kicks_suppressed, 1);

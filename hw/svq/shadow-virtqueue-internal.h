@@ -42,6 +42,9 @@ struct ShadowVirtqueue {
     VringSegment *segments;         /* scratch of one buffer */
     unsigned int max_segments;      /* room in @segments: more, for buffers that straddle */
     EventNotifier device_kick, device_call;
+    void *doorbell;                 /* NULL: device_kick */
+    uint16_t index;
+    bool notification_data;
     void (*broken)(void *opaque);
     void *opaque;
     AioHandler *kick_handler, *call_handler;
@@ -81,6 +84,23 @@ static inline void svq_counter_add(_Atomic uint64_t *counter, uint64_t n)
 static inline bool svq_is_running(const ShadowVirtqueue *svq)
 {
     return atomic_load_explicit(&svq->state, memory_order_relaxed) == SVQ_QUEUE_RUNNING;
+}
+
+/* Owner.  Has the device look at the shadow ring; what is there was published before. */
+static inline void svq_kick_device(const ShadowVirtqueue *svq, const bool packed)
+{
+    if (!svq->doorbell) {
+        event_notifier_set(&svq->device_kick);
+        return;
+    }
+    /* Pairs with the device's reading of the ring after it has heard the bell. */
+    vring_io_write_barrier();
+    if (svq->notification_data) {
+        *(volatile uint32_t *)svq->doorbell =
+            htole32(svq->index | (uint32_t)vring_driver_next_offset(&svq->shadow, packed) << 16);
+    } else {
+        *(volatile uint16_t *)svq->doorbell = htole16(svq->index);
+    }
 }
 
 /* Owner.  Breaks the queue, once, with words: @side "guest" or "device" is at fault. */

@@ -377,6 +377,9 @@ int shadow_virtqueue_start(ShadowVirtqueue *svq, const ShadowVirtqueueConfig *co
     svq->guest_err.fd = config->guest_err_fd;
     svq->device_kick.fd = config->device_kick_fd;
     svq->device_call.fd = config->device_call_fd;
+    svq->doorbell = config->doorbell;
+    svq->index = config->index;
+    svq->notification_data = config->notification_data;
     svq->broken = config->broken;
     svq->opaque = config->opaque;
     svq->kick_polled = svq->call_polled = false;
@@ -439,17 +442,51 @@ void shadow_virtqueue_resume(ShadowVirtqueue *svq, const VringAreas *guest)
     }
 }
 
-void shadow_virtqueue_stop(ShadowVirtqueue *svq, bool device_lost, VringBase *base)
+/*
+ * What the device has used, also if the guest broke the queue, but not if the device did.
+ * Bounded: each round gives back a buffer in flight, and none is added.
+ */
+static void give_back_all(ShadowVirtqueue *svq)
 {
-    /*
-     * Also if the guest broke the queue, but not if the device did.  Bounded: each round
-     * gives back a buffer in flight, and none is added.
-     */
     while (!svq->shadow.error.what && svq->give_back(svq)) {
     }
+}
+
+int shadow_virtqueue_drain(ShadowVirtqueue *svq)
+{
+    give_back_all(svq);
+    if (svq->shadow.error.what || !vring_device_can_offer_again(&svq->guest)) {
+        return -EBUSY;
+    }
+    return 0;
+}
+
+static void kick_in_owner(void *opaque)
+{
+    SvqCommand *command = opaque;
+
+    svq_kick_device(command->svq, command->svq->shadow.packed);
+}
+
+void shadow_virtqueue_kick_device(ShadowVirtqueue *svq)
+{
+    SvqCommand command = { .svq = svq };
+
+    if (svq->ctx) {
+        aio_run_in(svq->ctx, kick_in_owner, &command);
+    } else {
+        kick_in_owner(&command);
+    }
+}
+
+void shadow_virtqueue_stop(ShadowVirtqueue *svq, bool device_lost, VringBase *base)
+{
+    give_back_all(svq);
     /* A device that broke the rules may say what it likes of what it did not complete. */
     vring_device_settle(&svq->guest, device_lost || svq->shadow.error.what, NULL);
     svq_publish_to_guest(svq, svq->guest.packed, *svq->logging);
+    /* Whoever works the ring next hears of what the guest adds now, even if it never says so. */
+    want_kicks(svq, true);
     *base = vring_device_base(&svq->guest);
     cleanup_rings(svq);
     atomic_store(&svq->state, SVQ_QUEUE_STOPPED);

@@ -3,12 +3,13 @@
  * The device side as a whole: its features, its memory, and the arena with the shadow rings.
  *
  * How it works.  The first queue that starts starts the device side: features, memory.  The
- * memory that the device gets is the guest's, at IOVAs equal to the guest's addresses, and
- * the arena with all shadow rings, at an IOVA that the guest's memory does not use.  The
- * guest's addresses are looked up in the guest's memory alone, so it cannot name the arena.
+ * memory that the device gets is the guest's and the arena with all shadow rings (svq-iova.c says
+ * where).  The guest's addresses are looked up in the guest's memory alone, so it cannot name
+ * the arena.
  *
  * The arena is one sparse memory file with room for each virtqueue that the device can
- * have, so that queues may come and go without the device being told of new memory.
+ * have, so that queues may come and go, and pass through or not, without the device being told
+ * of new memory.
  *
  * Threads: the main thread.
  */
@@ -23,14 +24,6 @@
 
 /* Shadow rings have room for this many descriptors even if the guest's are shorter. */
 #define ARENA_MIN_NUM 1024
-
-/*
- * IOVAs that the arena may have: user-space devices take whatever a pointer can be.  Above
- * 16 TiB it is not in the way of memory that a guest is given later.
- */
-#define IOVA_FIRST UINT64_C(0x100000000000)
-#define IOVA_LAST  UINT64_C(0x7fffffffffff)
-#define IOVA_ALIGN UINT64_C(0x200000)
 
 /* Where the parts of a virtqueue lie in its share of the arena, bytes. */
 typedef struct ArenaLayout {
@@ -80,34 +73,6 @@ static uint32_t choose_arena_num(const SvqDevice *dev)
     return power_of_two(num);
 }
 
-static int place_arena(const SvqDevice *dev, uint64_t size, uint64_t *iova)
-{
-    IOVATree *tree = iova_tree_new(IOVA_FIRST, IOVA_LAST);
-    IOVAMapping arena = { .perm = IOVA_PERM_RW };
-    unsigned int i;
-    int ret = 0;
-
-    for (i = 0; i < dev->map->n && ret == 0; i++) {
-        const MemoryRange *range = &dev->map->ranges[i];
-        uint64_t last = range->gpa + (range->size - 1);
-        IOVAMapping guest = {
-            .iova = MAX(range->gpa, IOVA_FIRST),
-            .last = MIN(last, IOVA_LAST),
-            .perm = IOVA_PERM_RW,
-        };
-
-        if (guest.iova <= guest.last) {
-            ret = iova_tree_insert(tree, &guest);
-        }
-    }
-    if (ret == 0) {
-        ret = iova_tree_alloc(tree, &arena, size, IOVA_ALIGN);
-    }
-    *iova = arena.iova;
-    iova_tree_free(tree);
-    return ret;
-}
-
 static int create_arena(SvqDevice *dev, GError **errp)
 {
     const uint32_t num = choose_arena_num(dev);
@@ -115,7 +80,7 @@ static int create_arena(SvqDevice *dev, GError **errp)
                                 arena_layout(num, true, true).size);
     const uint64_t size = stride * dev->n_queues;
     uint64_t iova;
-    int fd, ret = place_arena(dev, size, &iova);
+    int fd, ret = svq_iova_place_arena(dev, size, &iova);
 
     if (ret < 0) {
         g_set_error(errp, G_FILE_ERROR, g_file_error_from_errno(-ret),
@@ -135,9 +100,13 @@ static int create_arena(SvqDevice *dev, GError **errp)
         return ret;
     }
     dev->arena = memory_region_new(fd, 0, iova, size, iova, errp);
+    if (!dev->arena) {
+        return -ENOMEM;
+    }
+    dev->arena->rings = true;
     dev->arena_stride = stride;
     dev->arena_num = num;
-    return dev->arena ? 0 : -ENOMEM;
+    return 0;
 }
 
 MemoryMap *svq_backend_make_map(const SvqDevice *dev, const MemoryMap *guest, GError **errp)
@@ -148,11 +117,13 @@ MemoryMap *svq_backend_make_map(const SvqDevice *dev, const MemoryMap *guest, GE
     for (i = 0; i < guest->n; i++) {
         regions[i] = guest->regions[i];
     }
-    regions[i++] = dev->arena;
+    if (dev->arena) {
+        regions[i++] = dev->arena;
+    }
     if (i > dev->backend->max_regions) {
         g_set_error(errp, G_FILE_ERROR, G_FILE_ERROR_INVAL,
-                    "%s: %u memory regions (one is ours), but the device takes %u", dev->id, i,
-                    dev->backend->max_regions);
+                    "%s: %u memory regions (%s), but the device takes %u", dev->id, i,
+                    dev->arena ? "one is ours" : "all the guest's", dev->backend->max_regions);
         return NULL;
     }
     return memory_map_new(regions, i, errp);
@@ -188,7 +159,8 @@ static bool choose_shadow_features(SvqDevice *dev, GError **errp)
                choose(wish->packed, VIRTIO_F_RING_PACKED, possible) |
                choose(wish->event_idx, VIRTIO_F_EVENT_IDX, possible) |
                choose(wish->indirect_desc, VIRTIO_F_INDIRECT_DESC, possible) |
-               choose(wish->in_order, VIRTIO_F_IN_ORDER, possible);
+               choose(wish->in_order, VIRTIO_F_IN_ORDER, possible) |
+               (possible & VIRTIO_F_BIT(VIRTIO_F_NOTIFICATION_DATA));
     /*
      * Not unasked in packed rings: DPDK's vhost (seen: 22.11) writes short packets into the
      * table itself where it finds one in a packed receive queue.
@@ -212,10 +184,13 @@ int svq_backend_start(SvqDevice *dev, GError **errp)
     VhostDevice *backend = dev->backend;
     int ret;
 
-    if (!choose_shadow_features(dev, errp)) {
+    if (dev->mode != SVQ_MODE_SHADOW) {
+        /* The device has the guest's rings at one time and ours at another. */
+        dev->shadow_features = dev->guest_features;
+    } else if (!choose_shadow_features(dev, errp)) {
         return -EINVAL;
     }
-    ret = create_arena(dev, errp);
+    ret = dev->mode == SVQ_MODE_PASSTHROUGH ? 0 : create_arena(dev, errp);
     if (ret == 0) {
         dev->device_map = svq_backend_make_map(dev, dev->map, errp);
         ret = dev->device_map ? 0 : -EINVAL;
@@ -255,8 +230,9 @@ static bool driver_is_ok(const SvqDevice *dev)
                                                      : svq_device_any_started(dev);
 }
 
-int svq_device_driver_ok(SvqDevice *dev, GError **errp)
+int svq_device_driver_ok_now(SvqDevice *dev, GError **errp)
 {
+    unsigned int i;
     int ret;
 
     if (!dev->device_started || dev->device_driver_ok || !driver_is_ok(dev)) {
@@ -267,27 +243,63 @@ int svq_device_driver_ok(SvqDevice *dev, GError **errp)
                           VIRTIO_STATUS_FEATURES_OK | VIRTIO_STATUS_DRIVER_OK,
         errp);
     dev->device_driver_ok = ret == 0;
+    /* Before this it need not have listened (3.1.1). */
+    for (i = 0; i < dev->n_queues && ret == 0; i++) {
+        if (dev->queues[i].started) {
+            svq_queue_kick_device(&dev->queues[i]);
+        }
+    }
     return svq_backend_forgive_gone(dev, ret, errp);
+}
+
+int svq_device_driver_ok(SvqDevice *dev, GError **errp)
+{
+    if (!dev->backend->rings_fixed) {
+        return svq_device_driver_ok_now(dev, errp);
+    }
+    svq_device_settle_later(dev);
+    return 0;
+}
+
+/* Descriptors that the device takes of a ring; 0: any number. */
+static uint32_t device_max_num(const SvqQueue *queue)
+{
+    VhostDevice *backend = queue->dev->backend;
+
+    return backend->ops->ring_max_num ? backend->ops->ring_max_num(backend, queue->index) : 0;
 }
 
 /* A guest's ring that was not known when the arena was made may have to do with a shorter one. */
 static uint32_t shadow_num(const SvqQueue *queue)
 {
     const SvqDevice *dev = queue->dev;
-    uint32_t num = dev->queue_size ? dev->queue_size : MIN(queue->num, dev->arena_num);
+    const uint32_t num = dev->queue_size ? dev->queue_size : MIN(queue->num, dev->arena_num);
+    const uint32_t max = device_max_num(queue);
 
+    if (max && num > max) {
+        return max;
+    }
     return queue->shadow_packed ? num : power_of_two(num);
+}
+
+const char *svq_backend_refuses_guest_ring(const SvqQueue *queue)
+{
+    const uint32_t max = device_max_num(queue);
+
+    return max && queue->num > max ? "the device takes shorter rings only" : NULL;
 }
 
 void svq_backend_describe_ring(const SvqQueue *queue, ShadowVirtqueueConfig *config,
                                VhostRing *ring)
 {
     const SvqDevice *dev = queue->dev;
+    VhostDevice *backend = dev->backend;
     const uint64_t features = dev->shadow_features;
     const uint64_t share = queue->index * dev->arena_stride;
     const uint64_t iova = dev->arena->iova + share;
     const uint32_t num = shadow_num(queue);
-    const bool indirect = svq_has_feature(features, VIRTIO_F_INDIRECT_DESC);
+    const bool indirect = svq_has_feature(features, VIRTIO_F_INDIRECT_DESC) &&
+                          !dev->backend->rings_apart;
     const ArenaLayout layout = arena_layout(num, queue->shadow_packed, indirect);
     uint8_t *host = dev->arena->host + share;
 
@@ -304,6 +316,10 @@ void svq_backend_describe_ring(const SvqQueue *queue, ShadowVirtqueueConfig *con
     config->tables_iova = iova + layout.tables;
     config->device_kick_fd = queue->device_kick.fd;
     config->device_call_fd = queue->device_call.fd;
+    config->index = (uint16_t)queue->index;
+    config->notification_data = svq_has_feature(features, VIRTIO_F_NOTIFICATION_DATA);
+    config->doorbell = backend->ops->ring_doorbell
+                           ? backend->ops->ring_doorbell(backend, queue->index) : NULL;
 
     *ring = (VhostRing){
         .num = num,
@@ -320,5 +336,5 @@ void svq_backend_describe_ring(const SvqQueue *queue, ShadowVirtqueueConfig *con
 
 bool svq_backend_has_outgrown_arena(const SvqDevice *dev)
 {
-    return choose_arena_num(dev) > dev->arena_num;
+    return dev->arena && choose_arena_num(dev) > dev->arena_num;
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The inside of an SvqDevice, shared by its parts: svq-device.c (life, the device side's news),
- * svq-guest.c (what the VMM says), svq-backend.c (what the device is told), svq-queue.c
- * (starting and stopping queues) and svq-log.c (who logs, and where).
+ * svq-guest.c (what the VMM says), svq-backend.c (what the device is told), svq-iova.c (where it
+ * finds memory), svq-queue.c (starting and stopping queues), svq-mode.c (who works the guest's
+ * rings) and svq-log.c (who logs, and where).
  */
 #ifndef HW_SVQ_SVQ_DEVICE_INTERNAL_H
 #define HW_SVQ_SVQ_DEVICE_INTERNAL_H
@@ -40,9 +41,14 @@ typedef struct SvqQueue {
 
     /* What we made of it. */
     bool started;               /* the shadow virtqueue is, and the device has its ring */
+    bool passthrough;           /* started, and the device has the guest's own ring */
+    VhostRing ring;             /* what the device has been given, while started */
+    VringBase told;             /* where it stood when it was taken away again */
+    bool parted;                /* it has been, in the middle of a switch */
+    bool moved;                 /* from one to the other, in this switch */
     bool refused;               /* it could not be started; not tried again until reset */
     bool guest_packed, shadow_packed;
-    uint64_t desc_gpa;          /* where the guest's descriptor area lies, while started */
+    uint64_t desc_gpa, driver_gpa, device_gpa;  /* where the guest's ring lies, while started */
     EventNotifier device_kick, device_call;
 } SvqQueue;
 
@@ -71,12 +77,22 @@ struct SvqDevice {
     uint8_t status;
     MemoryMap *map;             /* published to the queues by RCU; never NULL */
 
+    /* The mode, see svq-mode.c. */
+    SvqMode mode_wish;          /* what was asked for */
+    SvqMode mode;               /* what of that is possible with this device side */
+    bool passthrough;           /* how queues are started */
+    bool only_shadow;           /* auto: this VMM has something that a device cannot work */
+    unsigned int switch_source; /* tries again a switch that was put off; 0: none is due */
+    bool put_off_said;
+
+    unsigned int settle_source; /* rings_fixed: see svq_device_settle_later(); 0: none is due */
+
     /* The device's side, valid while @device_started. */
     bool device_started;
     bool device_driver_ok;
     uint64_t shadow_features;
     MemoryMap *device_map;      /* the guest's memory and the arena */
-    MemoryRegion *arena;        /* all shadow rings */
+    MemoryRegion *arena;        /* all shadow rings; NULL: none, mode=passthrough */
     uint64_t arena_stride;      /* bytes of one virtqueue */
     uint32_t arena_num;         /* descriptors that these have room for */
 };
@@ -118,11 +134,20 @@ int svq_backend_start(SvqDevice *dev, GError **errp);
 /* The device side is stopped, or gone: lets go of what it had. */
 void svq_backend_forget(SvqDevice *dev);
 
-/* Tells the device DRIVER_OK once the device is started and the guest's driver is there. */
+/*
+ * Tells the device DRIVER_OK once the device is started and the guest's driver is there.  If its rings
+ * are fixed from then on: as soon as the VMM has no more to say for now.
+ */
 int svq_device_driver_ok(SvqDevice *dev, GError **errp);
+
+/* The same, now. */
+int svq_device_driver_ok_now(SvqDevice *dev, GError **errp);
 
 /* What the device is to know: the memory of @guest, and the arena. */
 MemoryMap *svq_backend_make_map(const SvqDevice *dev, const MemoryMap *guest, GError **errp);
+
+/* Why the device cannot be given a ring of the guest's, of @num descriptors; NULL: it can. */
+const char *svq_backend_refuses_guest_ring(const SvqQueue *queue);
 
 /* Describes a queue's shadow ring to both who work it. */
 void svq_backend_describe_ring(const SvqQueue *queue, ShadowVirtqueueConfig *config,
@@ -137,6 +162,35 @@ bool svq_backend_has_outgrown_arena(const SvqDevice *dev);
  */
 int svq_backend_forgive_gone(const SvqDevice *dev, int ret, GError **errp);
 
+/* svq-iova.c */
+
+/*
+ * Gives each of the guest's @regions an iova that the device can reach: its guest address if
+ * possible.  0, or -ENOSPC with @errp.
+ */
+int svq_iova_place_guest(const SvqDevice *dev, MemoryRegion *const *regions, unsigned int n,
+                         GError **errp);
+
+/* A place for @size bytes of rings that the guest's memory does not use.  0, or -ENOSPC. */
+int svq_iova_place_arena(const SvqDevice *dev, uint64_t size, uint64_t *iova);
+
+/* svq-mode.c */
+
+/* The device side is there: what of the mode that was asked for is possible with it. */
+void svq_mode_choose(SvqDevice *dev);
+
+/* What decides on the mode has changed: switches, now or as soon as that is possible. */
+void svq_mode_update(SvqDevice *dev);
+
+/*
+ * Whether @queue, to be started, can pass through, if it shall.  0, in mode=auto also if it will be a
+ * shadow instead; -ENOTSUP with @errp.
+ */
+int svq_mode_check(SvqQueue *queue, GError **errp);
+
+/* The VMM is gone. */
+void svq_mode_forget(SvqDevice *dev);
+
 /* svq-queue.c */
 
 /* Starts @queue if all that it needs has been said, and nothing of it has failed before. */
@@ -145,11 +199,44 @@ void svq_queue_update(SvqQueue *queue);
 /* Stops it, if started, and keeps where it stands in queue->base. */
 void svq_queue_stop(SvqQueue *queue);
 
+/*
+ * Starts @queue, whose start lacks nothing, in the device's mode, and gives the device its ring.
+ * 0, or -errno with @errp.
+ */
+int svq_queue_start(SvqQueue *queue, GError **errp);
+
+/* Describes the guest's ring as @queue shall go on with it.  False and @errp: it has none. */
+bool svq_queue_describe_guest(SvqQueue *queue, VringConfig *config, GError **errp);
+
+/* A base as it travels in vhost messages. */
+uint32_t svq_queue_encode_base(const SvqQueue *queue, VringBase base);
+
+/* It cannot be started, for @error, which is said once. */
+void svq_queue_refuse(SvqQueue *queue, const GError *error);
+
+/* A queue that the device has let go of, and a shadow that is detached: keeps where it stands. */
+void svq_queue_settle(SvqQueue *queue);
+
+/*
+ * A started queue, after the memory has changed: a detached shadow goes on at the ring's present
+ * host address.  What has lost its ring is stopped and refused.
+ */
+void svq_queue_resume(SvqQueue *queue);
+
+/* Has the device look at the ring of a started queue. */
+void svq_queue_kick_device(SvqQueue *queue);
+
 /* Whether any queue runs. */
 bool svq_device_any_started(const SvqDevice *dev);
 
-/* All queues; then the device side is reset. */
+/* All queues; and the device side is reset. */
 void svq_device_stop(SvqDevice *dev);
+
+/*
+ * For a device side whose rings are fixed once it runs: when the VMM has no more to say for now, takes
+ * over what has changed, by a restart of the device if it must be.
+ */
+void svq_device_settle_later(SvqDevice *dev);
 
 /* Publishes a new map of the guest's memory, owned from here on, to queues and device. */
 int svq_device_set_map(SvqDevice *dev, MemoryMap *map, GError **errp);

@@ -52,6 +52,7 @@ static void device_ready(void *opaque)
     unsigned int i;
 
     g_info("%s: device side %s is there", dev->id, dev->backend->id);
+    svq_mode_choose(dev);
     if (!dev->queues) {
         make_queues(dev);
     } else if (!still_fits(dev)) {
@@ -138,6 +139,7 @@ SvqDevice *svq_device_new(const SvqDeviceConfig *config, GError **errp)
         return NULL;
     }
     dev->id = g_strdup(config->id);
+    dev->mode_wish = dev->mode = config->mode;
     dev->backend = config->backend;
     dev->shadow = config->shadow;
     dev->guest = config->guest;
@@ -178,6 +180,10 @@ void svq_device_free(SvqDevice *dev)
     g_clear_pointer(&dev->server, vhost_user_server_free);
     dev->backend->notify = NULL;
     g_source_remove(dev->broken_source);
+    svq_mode_forget(dev);
+    if (dev->settle_source) {
+        g_source_remove(dev->settle_source);
+    }
     event_notifier_cleanup(&dev->broken);
     for (i = 0; i < dev->n_queues; i++) {
         SvqQueue *queue = &dev->queues[i];
@@ -210,6 +216,17 @@ unsigned int svq_device_get_queue_count(const SvqDevice *dev)
     return dev->n_queues;
 }
 
+static SvqQueueState state_of(const SvqQueue *queue)
+{
+    if (queue->refused) {
+        return SVQ_QUEUE_BROKEN;
+    }
+    if (queue->started && queue->passthrough) {
+        return SVQ_QUEUE_RUNNING;
+    }
+    return shadow_virtqueue_get_state(queue->svq);
+}
+
 bool svq_device_get_queue_stats(const SvqDevice *dev, unsigned int index, SvqQueueStats *stats)
 {
     const SvqQueue *queue;
@@ -219,7 +236,8 @@ bool svq_device_get_queue_stats(const SvqDevice *dev, unsigned int index, SvqQue
     }
     queue = &dev->queues[index];
     *stats = (SvqQueueStats){
-        .state = queue->refused ? SVQ_QUEUE_BROKEN : shadow_virtqueue_get_state(queue->svq),
+        .state = state_of(queue),
+        .passthrough = queue->started && queue->passthrough,
         .iothread = iothread_get_id(queue->iothread),
         .guest_packed = queue->guest_packed,
         .shadow_packed = queue->shadow_packed,

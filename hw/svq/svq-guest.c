@@ -21,13 +21,22 @@ uint64_t svq_guest_offered(const SvqDevice *dev)
     const SvqRingFeatures *offer = &dev->guest;
     uint64_t features = dev->backend->features & virtio_features_mask(VIRTIO_FEATURE_DEVICE) &
                         ~dev->withheld;
+    uint64_t rings = 0;
 
-    features |= offer->packed != ON_OFF_AUTO_OFF ? VIRTIO_F_BIT(VIRTIO_F_RING_PACKED) : 0;
-    features |= offer->event_idx != ON_OFF_AUTO_OFF ? VIRTIO_F_BIT(VIRTIO_F_EVENT_IDX) : 0;
-    features |= offer->indirect_desc != ON_OFF_AUTO_OFF ? VIRTIO_F_BIT(VIRTIO_F_INDIRECT_DESC) : 0;
-    features |= offer->in_order != ON_OFF_AUTO_OFF ? VIRTIO_F_BIT(VIRTIO_F_IN_ORDER) : 0;
-    /* Whatever the device can: it is we who see what it writes. */
-    return virtio_features_close(features) | VIRTIO_F_BIT(VHOST_F_LOG_ALL);
+    rings |= offer->packed != ON_OFF_AUTO_OFF ? VIRTIO_F_BIT(VIRTIO_F_RING_PACKED) : 0;
+    rings |= offer->event_idx != ON_OFF_AUTO_OFF ? VIRTIO_F_BIT(VIRTIO_F_EVENT_IDX) : 0;
+    rings |= offer->indirect_desc != ON_OFF_AUTO_OFF ? VIRTIO_F_BIT(VIRTIO_F_INDIRECT_DESC) : 0;
+    rings |= offer->in_order != ON_OFF_AUTO_OFF ? VIRTIO_F_BIT(VIRTIO_F_IN_ORDER) : 0;
+    if (dev->mode != SVQ_MODE_SHADOW) {
+        /* The device will have these rings, now and then or always. */
+        rings &= dev->backend->features;
+    }
+    features = virtio_features_close(features | rings);
+    if (dev->mode != SVQ_MODE_PASSTHROUGH) {
+        /* Whatever the device can: it is we who see what it writes. */
+        features |= VIRTIO_F_BIT(VHOST_F_LOG_ALL);
+    }
+    return features;
 }
 
 static uint64_t guest_must_have(const SvqDevice *dev)
@@ -92,6 +101,7 @@ static void guest_disconnected(void *opaque)
     dev->guest_features = 0;
     dev->status = 0;
     svq_device_forget_log(dev);
+    svq_mode_forget(dev);
     svq_device_set_map(dev, memory_map_new(NULL, 0, NULL), NULL);
 }
 
@@ -150,6 +160,7 @@ static int guest_set_features(void *opaque, uint64_t features, GError **errp)
         dev->log_all = log_all;
         svq_device_update_logging(dev);
         g_info("%s: logging of what the device writes is %s", dev->id, log_all ? "on" : "off");
+        svq_mode_update(dev);
     }
     update_queues(dev);
     return 0;
@@ -181,10 +192,14 @@ static int guest_set_memory(void *opaque, MemoryRegion *const *regions, unsigned
                             GError **errp)
 {
     SvqDevice *dev = opaque;
-    MemoryMap *map = memory_map_new(regions, n, errp);
+    MemoryMap *map;
     unsigned int i;
-    int ret;
+    int ret = svq_iova_place_guest(dev, regions, n, errp);
 
+    if (ret < 0) {
+        return ret;
+    }
+    map = memory_map_new(regions, n, errp);
     if (!map) {
         return -EINVAL;
     }
@@ -296,6 +311,28 @@ static int guest_get_vring_base(void *opaque, unsigned int index, uint32_t *base
     return 0;
 }
 
+/* While the device works the guest's ring. */
+static int set_device_fd(SvqQueue *queue, VhostVringFd which, int fd, GError **errp)
+{
+    VhostDevice *backend = queue->dev->backend;
+    VhostRingFd device_fd = which == VHOST_VRING_KICK ? VHOST_RING_KICK : VHOST_RING_CALL;
+    int ret = which == VHOST_VRING_KICK ? svq_mode_check(queue, errp) : 0;
+
+    if (ret < 0 || which == VHOST_VRING_ERR || !queue->passthrough) {
+        return ret;
+    }
+    ret = backend->ops->ring_set_fd(backend, queue->index, device_fd, fd, errp);
+    if (ret == 0 && device_fd == VHOST_RING_KICK) {
+        queue->ring.kick_fd = fd;
+        /* What was said through the old descriptor may not have been heard. */
+        svq_queue_kick_device(queue);
+    } else if (ret == 0) {
+        queue->ring.call_fd = fd;
+        event_notifier_set(&queue->call);
+    }
+    return svq_backend_forgive_gone(queue->dev, ret, errp);
+}
+
 static int guest_set_vring_fd(void *opaque, unsigned int index, VhostVringFd which, int fd,
                               GError **errp)
 {
@@ -317,7 +354,9 @@ static int guest_set_vring_fd(void *opaque, unsigned int index, VhostVringFd whi
     if (which == VHOST_VRING_KICK) {
         queue->kick_set = true;
     }
-    if (queue->started) {
+    if (queue->started && queue->passthrough) {
+        ret = set_device_fd(queue, which, new.fd, errp);
+    } else if (queue->started) {
         switch (which) {
         case VHOST_VRING_KICK:
             shadow_virtqueue_set_guest_kick(queue->svq, new.fd);
@@ -332,7 +371,7 @@ static int guest_set_vring_fd(void *opaque, unsigned int index, VhostVringFd whi
     }
     event_notifier_cleanup(&old);
     svq_queue_update(queue);
-    return 0;
+    return ret;
 }
 
 static int guest_set_vring_enable(void *opaque, unsigned int index, bool enable, GError **errp)
@@ -416,6 +455,7 @@ static int guest_reset(void *opaque, GError **errp)
     dev->guest_features = 0;
     dev->log_all = false;
     svq_device_update_logging(dev);
+    svq_mode_update(dev);
     dev->status = 0;
     return 0;
 }

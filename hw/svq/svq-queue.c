@@ -5,9 +5,16 @@
  * Threads: the main thread.
  */
 #include "svq-device-internal.h"
+#include "hw/virtio/vring-takeover.h"
 
 #include <errno.h>
 #include <inttypes.h>
+
+/*
+ * A VMM says what it has to say of its queues one by one, and a restart of the device for each would
+ * cost more than this.  Nothing else depends on it.
+ */
+#define SETTLE_MS 5
 
 /* The guest's rings are named by the VMM's user addresses (vhost-user, SET_VRING_ADDR). */
 static bool find_guest_areas(SvqQueue *queue, VringAreas *areas)
@@ -19,9 +26,11 @@ static bool find_guest_areas(SvqQueue *queue, VringAreas *areas)
     areas->desc = memory_map_host_of_user(map, addr->desc, vring_desc_size(queue->num),
                                           &queue->desc_gpa);
     areas->driver = memory_map_host_of_user(map, addr->avail,
-                                            vring_driver_size(queue->num, packed), NULL);
+                                            vring_driver_size(queue->num, packed),
+                                            &queue->driver_gpa);
     areas->device = memory_map_host_of_user(map, addr->used,
-                                            vring_device_size(queue->num, packed), NULL);
+                                            vring_device_size(queue->num, packed),
+                                            &queue->device_gpa);
     return areas->desc && areas->driver && areas->device;
 }
 
@@ -43,7 +52,7 @@ static VringBase decode_base(const SvqQueue *queue, uint32_t base, bool is_ours)
     return (VringBase){ (uint16_t)base, (uint16_t)(base >> 16) };
 }
 
-static uint32_t encode_base(const SvqQueue *queue, VringBase base)
+uint32_t svq_queue_encode_base(const SvqQueue *queue, VringBase base)
 {
     return queue->guest_packed ? base.avail | (uint32_t)base.used << 16 : base.avail;
 }
@@ -66,34 +75,19 @@ static int make_notifiers(SvqQueue *queue)
     return ret < 0 ? ret : event_notifier_init(&queue->device_call);
 }
 
-static int start_rings(SvqQueue *queue, GError **errp)
+bool svq_queue_describe_guest(SvqQueue *queue, VringConfig *config, GError **errp)
 {
     SvqDevice *dev = queue->dev;
     const uint64_t features = dev->guest_features;
-    ShadowVirtqueueConfig config = {
-        .ctx = iothread_get_aio_context(queue->iothread),
-        .map = &dev->map,
-        .logging = &queue->logging,
-        .guest_kick_fd = queue->kick.fd,
-        .guest_call_fd = queue->call.fd,
-        .guest_err_fd = queue->err.fd,
-        .broken = queue_broken,
-        .opaque = queue,
-    };
-    VringBase unused;
-    VhostRing ring;
-    int ret;
 
     queue->guest_packed = svq_has_feature(features, VIRTIO_F_RING_PACKED);
-    queue->shadow_packed = svq_has_feature(dev->shadow_features, VIRTIO_F_RING_PACKED);
-    config.guest = (VringConfig){
+    *config = (VringConfig){
         .num = queue->num,
         .packed = queue->guest_packed,
         .event_idx = svq_has_feature(features, VIRTIO_F_EVENT_IDX),
         .in_order = svq_has_feature(features, VIRTIO_F_IN_ORDER),
         .indirect = svq_has_feature(features, VIRTIO_F_INDIRECT_DESC),
         .base = decode_base(queue, queue->base, queue->base_is_ours),
-        .inflight = svq_inflight_get(dev->inflight, queue->index, queue->num),
         .identity = {
             .desc = queue->addr.desc,
             .driver = queue->addr.avail,
@@ -101,23 +95,50 @@ static int start_rings(SvqQueue *queue, GError **errp)
             .base = decode_base(queue, queue->vmm_base, false),
         },
     };
-    if (!find_guest_areas(queue, &config.guest.areas)) {
-        g_set_error(errp, G_FILE_ERROR, G_FILE_ERROR_FAULT,
-                    "%s queue %u: its ring is not within the guest's memory (descriptor area 0x%" PRIx64
-                    ", driver area 0x%" PRIx64 ", device area 0x%" PRIx64 ")",
-                    dev->id, queue->index, queue->addr.desc, queue->addr.avail, queue->addr.used);
-        return -EFAULT;
+    if (find_guest_areas(queue, &config->areas)) {
+        return true;
     }
-    if (queue->logging) {
-        svq_device_update_logging(dev);     /* its place is known now */
-    }
-    ret = make_notifiers(queue);
+    g_set_error(errp, G_FILE_ERROR, G_FILE_ERROR_FAULT,
+                "%s queue %u: its ring is not within the guest's memory (descriptor area 0x%" PRIx64
+                ", driver area 0x%" PRIx64 ", device area 0x%" PRIx64 ")",
+                dev->id, queue->index, queue->addr.desc, queue->addr.avail, queue->addr.used);
+    return false;
+}
+
+/* Enabled first: a device may drop what it finds in a ring that is started and disabled. */
+static int give_ring(SvqQueue *queue, GError **errp)
+{
+    VhostDevice *backend = queue->dev->backend;
+    int ret = backend->ops->ring_enable(backend, queue->index, true, errp);
+
+    return ret < 0 ? ret : backend->ops->ring_start(backend, queue->index, &queue->ring, errp);
+}
+
+static int start_shadow(SvqQueue *queue, const VringConfig *guest, GError **errp)
+{
+    SvqDevice *dev = queue->dev;
+    ShadowVirtqueueConfig config = {
+        .ctx = iothread_get_aio_context(queue->iothread),
+        .map = &dev->map,
+        .logging = &queue->logging,
+        .guest = *guest,
+        .guest_kick_fd = queue->kick.fd,
+        .guest_call_fd = queue->call.fd,
+        .guest_err_fd = queue->err.fd,
+        .broken = queue_broken,
+        .opaque = queue,
+    };
+    VringBase unused;
+    int ret = make_notifiers(queue);
+
     if (ret < 0) {
         g_set_error(errp, G_FILE_ERROR, g_file_error_from_errno(-ret),
                     "%s queue %u: no eventfd: %s", dev->id, queue->index, g_strerror(-ret));
         return ret;
     }
-    svq_backend_describe_ring(queue, &config, &ring);
+    queue->shadow_packed = svq_has_feature(dev->shadow_features, VIRTIO_F_RING_PACKED);
+    config.guest.inflight = svq_inflight_get(dev->inflight, queue->index, queue->num);
+    svq_backend_describe_ring(queue, &config, &queue->ring);
     ret = shadow_virtqueue_start(queue->svq, &config, errp);
     if (ret < 0) {
         return ret;
@@ -130,16 +151,60 @@ static int start_rings(SvqQueue *queue, GError **errp)
             svq_device_log_all_memory(dev);
         }
     }
-    /* Enabled first: a device may drop what it finds in a ring that is started and disabled. */
-    ret = dev->backend->ops->ring_enable(dev->backend, queue->index, true, errp);
-    if (ret == 0) {
-        ret = dev->backend->ops->ring_start(dev->backend, queue->index, &ring, errp);
-    }
+    ret = give_ring(queue, errp);
     if (ret < 0) {
         shadow_virtqueue_detach(queue->svq);
         shadow_virtqueue_stop(queue->svq, false, &unused);
     }
     return ret;
+}
+
+/* The guest's own ring, where the device calls the guest's addresses what the guest does. */
+static int start_passthrough(SvqQueue *queue, const VringConfig *guest, GError **errp)
+{
+    SvqDevice *dev = queue->dev;
+
+    queue->ring = (VhostRing){
+        .num = queue->num,
+        .base = guest->base,
+        .areas = guest->areas,
+        .desc_iova = queue->desc_gpa,
+        .driver_iova = queue->driver_gpa,
+        .device_iova = queue->device_gpa,
+        .kick_fd = queue->kick.fd,
+        .call_fd = queue->call.fd,
+        .ctx = iothread_get_aio_context(queue->iothread),
+    };
+    queue->shadow_packed = queue->guest_packed;
+    /* Nobody keeps it while the device goes on. */
+    svq_inflight_clear(dev->inflight, queue->index);
+    return give_ring(queue, errp);
+}
+
+int svq_queue_start(SvqQueue *queue, GError **errp)
+{
+    SvqDevice *dev = queue->dev;
+    const bool passthrough = dev->passthrough && !dev->only_shadow;
+    VringConfig guest;
+    int ret;
+
+    if (!svq_queue_describe_guest(queue, &guest, errp)) {
+        return -EFAULT;
+    }
+    if (queue->logging) {
+        svq_device_update_logging(dev);     /* its place is known now */
+    }
+    ret = passthrough ? start_passthrough(queue, &guest, errp) : start_shadow(queue, &guest, errp);
+    if (ret < 0) {
+        return ret;
+    }
+    queue->started = queue->was_started = true;
+    queue->passthrough = passthrough;
+    g_info("%s queue %u: started, guest %s, device %s, %" PRIu32 " descriptors, %s %s", dev->id,
+           queue->index, queue->guest_packed ? "packed" : "split",
+           queue->shadow_packed ? "packed" : "split", queue->num,
+           passthrough ? "passed" : "in", passthrough ? "through" : iothread_get_id(queue->iothread));
+    return 0;
 }
 
 bool svq_device_any_started(const SvqDevice *dev)
@@ -166,99 +231,288 @@ static int start_queue(SvqQueue *queue, GError **errp)
     }
     ret = dev->device_started ? 0 : svq_backend_start(dev, errp);
     if (ret == 0) {
-        ret = start_rings(queue, errp);
+        ret = svq_mode_check(queue, errp);
     }
-    if (ret < 0) {
-        return ret;
+    if (ret == 0) {
+        ret = svq_queue_start(queue, errp);
     }
-    queue->started = queue->was_started = true;
-    g_info("%s queue %u: started, guest %s, device %s, %" PRIu32 " descriptors, in %s", dev->id,
-           queue->index, queue->guest_packed ? "packed" : "split",
-           queue->shadow_packed ? "packed" : "split", queue->num,
-           iothread_get_id(queue->iothread));
-    return svq_device_driver_ok(dev, errp);
+    return ret < 0 ? ret : svq_device_driver_ok(dev, errp);
 }
 
-void svq_queue_update(SvqQueue *queue)
+/* Whether it is to be started, and nothing that it needs is missing. */
+static bool is_due(const SvqQueue *queue)
 {
     const SvqDevice *dev = queue->dev;
-    g_autoptr(GError) error = NULL;
 
-    if (queue->started || queue->refused || !dev->backend->connected || !dev->features_set ||
-        !dev->map->n || !queue->num || !queue->addr_set || !queue->kick_set || !queue->enabled) {
-        return;
-    }
-    if (start_queue(queue, &error) == 0) {
-        return;
-    }
-    svq_queue_stop(queue);      /* if only the last step has failed */
-    if (!dev->backend->connected) {
-        return;                 /* gone meanwhile: tried again when it is back */
-    }
+    return !queue->started && !queue->refused && dev->backend->connected && dev->features_set &&
+           dev->map->n && queue->num && queue->addr_set && queue->kick_set && queue->enabled;
+}
+
+void svq_queue_refuse(SvqQueue *queue, const GError *error)
+{
     /* Not to be tried again: the same words would come again, for each message. */
     queue->refused = true;
     event_notifier_set(&queue->err);
     g_warning("%s", error->message);
 }
 
-void svq_queue_stop(SvqQueue *queue)
+void svq_queue_update(SvqQueue *queue)
 {
     SvqDevice *dev = queue->dev;
     g_autoptr(GError) error = NULL;
-    bool lost = !dev->backend->connected;
+
+    if (!is_due(queue)) {
+        return;
+    }
+    if (dev->backend->rings_fixed && dev->device_driver_ok) {
+        svq_device_settle_later(dev);
+        return;
+    }
+    if (start_queue(queue, &error) == 0) {
+        return;
+    }
+    svq_queue_stop(queue);      /* if only the last step has failed */
+    if (dev->backend->connected) {      /* else it is tried again when that is back */
+        svq_queue_refuse(queue, error);
+    }
+}
+
+/* Where the guest's ring stands after the device has had it.  @told: the device has said it. */
+static uint32_t find_passthrough_base(SvqQueue *queue, bool told)
+{
+    const bool net = queue->dev->backend->device_type == VIRTIO_ID_NET;
+    VringBase base = told ? queue->told : queue->ring.base;
+    VringError error = { 0 };
+    VringConfig config;
+    int ret;
+
+    if (!svq_queue_describe_guest(queue, &config, NULL)) {
+        return svq_queue_encode_base(queue, base);
+    }
+    ret = told ? vring_takeover(&config, queue->told, net, &base, &error)
+               : vring_takeover_untold(&config, queue->ring.base, &base, &error);
+    if (ret < 0) {
+        g_autofree char *words = vring_error_to_string(&error);
+
+        g_warning("%s queue %u: where it goes on is uncertain: %s", queue->dev->id, queue->index,
+                  words);
+    }
+    return svq_queue_encode_base(queue, base);
+}
+
+static void stop_passthrough(SvqQueue *queue, bool told)
+{
+    SvqDevice *dev = queue->dev;
+
+    queue->base = find_passthrough_base(queue, told);
+    if (dev->log_all) {
+        /* It should have been a shadow, but that had been put off. */
+        queue->unlogged = !dev->log;
+        if (dev->log) {
+            svq_device_log_all_memory(dev);
+        }
+    }
+}
+
+static void stop_shadow(SvqQueue *queue, bool device_lost)
+{
     VringBase base;
+
+    shadow_virtqueue_stop(queue->svq, device_lost, &base);
+    queue->base = svq_queue_encode_base(queue, base);
+}
+
+/*
+ * The device does not touch the ring any more, and a shadow is detached.  @told: it has said where
+ * the ring stands; @lost: it is gone, and nobody knows.
+ */
+static void settle_queue(SvqQueue *queue, bool told, bool lost)
+{
+    if (queue->passthrough) {
+        stop_passthrough(queue, told);
+    } else {
+        stop_shadow(queue, lost);
+    }
+    queue->base_is_ours = true;
+    queue->started = queue->parted = false;
+    g_info("%s queue %u: stopped at 0x%" PRIx32, queue->dev->id, queue->index, queue->base);
+}
+
+void svq_queue_settle(SvqQueue *queue)
+{
+    settle_queue(queue, true, false);
+}
+
+static void detach_queue(SvqQueue *queue)
+{
+    if (!queue->passthrough && !queue->parted) {
+        shadow_virtqueue_detach(queue->svq);
+    }
+}
+
+/* Takes one ring from a device that lets go of it alone. */
+static void stop_queue(SvqQueue *queue)
+{
+    VhostDevice *backend = queue->dev->backend;
+    g_autoptr(GError) error = NULL;
+    bool lost = !backend->connected;
 
     if (!queue->started) {
         return;
     }
-    shadow_virtqueue_detach(queue->svq);
-    if (!lost && dev->backend->ops->ring_stop(dev->backend, queue->index, NULL, &error) < 0) {
-        g_warning("%s queue %u: %s", dev->id, queue->index, error->message);
+    detach_queue(queue);
+    if (!lost && !queue->parted &&
+        backend->ops->ring_stop(backend, queue->index, &queue->told, &error) < 0) {
+        g_warning("%s queue %u: %s", queue->dev->id, queue->index, error->message);
         lost = true;
     }
-    shadow_virtqueue_stop(queue->svq, lost, &base);
-    queue->base = encode_base(queue, base);
-    queue->base_is_ours = true;
-    queue->started = false;
-    g_info("%s queue %u: stopped at 0x%" PRIx32, dev->id, queue->index, queue->base);
+    settle_queue(queue, (!lost && backend->tells_base) || queue->parted, lost);
+}
+
+void svq_queue_stop(SvqQueue *queue)
+{
+    SvqDevice *dev = queue->dev;
+
+    if (queue->started && dev->backend->rings_fixed && dev->device_driver_ok) {
+        svq_device_stop(dev);
+        svq_device_settle_later(dev);       /* the others go on */
+        return;
+    }
+    stop_queue(queue);
+}
+
+static bool reset_device(SvqDevice *dev)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (!dev->backend->connected) {
+        return false;
+    }
+    if (dev->device_started && dev->backend->ops->reset(dev->backend, &error) < 0) {
+        g_warning("%s: %s", dev->id, error->message);
+        return false;
+    }
+    return true;
+}
+
+/* Takes all rings from a device that lets go of them by a reset alone. */
+static void stop_fixed(SvqDevice *dev)
+{
+    unsigned int i;
+    bool lost;
+
+    for (i = 0; i < dev->n_queues; i++) {
+        if (dev->queues[i].started) {
+            detach_queue(&dev->queues[i]);
+        }
+    }
+    lost = !reset_device(dev);
+    for (i = 0; i < dev->n_queues; i++) {
+        if (dev->queues[i].started) {
+            settle_queue(&dev->queues[i], false, lost);
+        }
+    }
 }
 
 void svq_device_stop(SvqDevice *dev)
 {
-    g_autoptr(GError) error = NULL;
     unsigned int i;
 
-    for (i = 0; i < dev->n_queues; i++) {
-        svq_queue_stop(&dev->queues[i]);
-        dev->queues[i].refused = false;
+    if (dev->backend->rings_fixed && dev->device_driver_ok) {
+        stop_fixed(dev);
+    } else {
+        for (i = 0; i < dev->n_queues; i++) {
+            stop_queue(&dev->queues[i]);
+        }
+        reset_device(dev);
     }
-    if (dev->device_started && dev->backend->connected &&
-        dev->backend->ops->reset(dev->backend, &error) < 0) {
-        g_warning("%s: %s", dev->id, error->message);
+    for (i = 0; i < dev->n_queues; i++) {
+        dev->queues[i].refused = false;
     }
     svq_backend_forget(dev);
     /* What broke before this is over. */
     event_notifier_test_and_clear(&dev->broken);
+    /* Nothing runs that could keep it from being what it shall be. */
+    svq_mode_update(dev);
 }
 
-/* Goes on with the rings at their new host addresses, or gives up on the queue. */
-static void resume_queue(SvqQueue *queue)
+static gboolean settle(void *opaque)
 {
-    VringConfig config = { .num = queue->num, .packed = queue->guest_packed };
+    SvqDevice *dev = opaque;
+    g_autoptr(GError) error = NULL;
+    bool late = false;
+    unsigned int i;
+
+    dev->settle_source = 0;
+    for (i = 0; i < dev->n_queues; i++) {
+        late |= is_due(&dev->queues[i]);
+    }
+    if (late && dev->device_driver_ok) {
+        svq_device_stop(dev);
+    }
+    for (i = 0; i < dev->n_queues; i++) {
+        svq_queue_update(&dev->queues[i]);
+    }
+    if (svq_device_driver_ok_now(dev, &error) < 0) {
+        g_warning("%s: %s", dev->id, error->message);
+    }
+    return G_SOURCE_REMOVE;
+}
+
+void svq_device_settle_later(SvqDevice *dev)
+{
+    if (!dev->settle_source) {
+        dev->settle_source = g_timeout_add(SETTLE_MS, settle, dev);
+    }
+}
+
+void svq_queue_kick_device(SvqQueue *queue)
+{
+    if (queue->passthrough) {
+        event_notifier_set(&queue->kick);
+    } else {
+        shadow_virtqueue_kick_device(queue->svq);
+    }
+}
+
+static void give_up(SvqQueue *queue)
+{
+    g_autoptr(GError) error = g_error_new(
+        G_FILE_ERROR, G_FILE_ERROR_FAULT,
+        "%s queue %u: its ring is not within the guest's memory any more, or misaligned",
+        queue->dev->id, queue->index);
+
+    svq_queue_stop(queue);
+    svq_queue_refuse(queue, error);
+}
+
+void svq_queue_resume(SvqQueue *queue)
+{
+    VringConfig config;
     VringError error;
 
-    if (find_guest_areas(queue, &config.areas) && vring_config_check(&config, &error) == 0) {
-        if (queue->logging) {
-            svq_device_update_logging(queue->dev);      /* it may have moved */
-        }
-        shadow_virtqueue_resume(queue->svq, &config.areas);
+    if (!svq_queue_describe_guest(queue, &config, NULL) || vring_config_check(&config, &error) < 0) {
+        give_up(queue);
         return;
     }
-    g_warning("%s queue %u: its ring is not within the guest's memory any more, or misaligned",
-              queue->dev->id, queue->index);
-    svq_queue_stop(queue);
-    queue->refused = true;
-    event_notifier_set(&queue->err);
+    if (queue->passthrough) {
+        return;
+    }
+    if (queue->logging) {
+        svq_device_update_logging(queue->dev);      /* it may have moved */
+    }
+    shadow_virtqueue_resume(queue->svq, &config.areas);
+}
+
+/* Memory has come that the device does not reach where the guest will name it. */
+static void check_passthrough(SvqQueue *queue)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (queue->started && queue->passthrough && svq_mode_check(queue, &error) < 0) {
+        svq_queue_stop(queue);
+        svq_queue_refuse(queue, error);
+    }
 }
 
 static bool same_regions(const MemoryMap *a, const MemoryMap *b)
@@ -300,7 +554,7 @@ int svq_device_set_map(SvqDevice *dev, MemoryMap *map, GError **errp)
     }
     for (i = 0; i < dev->n_queues; i++) {
         if (dev->queues[i].started) {
-            shadow_virtqueue_detach(dev->queues[i].svq);
+            detach_queue(&dev->queues[i]);
         }
     }
     if (device_map) {
@@ -316,7 +570,8 @@ int svq_device_set_map(SvqDevice *dev, MemoryMap *map, GError **errp)
     }
     for (i = 0; i < dev->n_queues; i++) {
         if (dev->queues[i].started) {
-            resume_queue(&dev->queues[i]);
+            svq_queue_resume(&dev->queues[i]);
+            check_passthrough(&dev->queues[i]);
         }
     }
     /* Last: a queue that was stopped just now wrote to its old ring. */

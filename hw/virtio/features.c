@@ -39,7 +39,7 @@ static const VirtioFeature table[] = {
     { 35, "IN_ORDER", VIRTIO_FEATURE_RING, NEEDS(F_VERSION_1) },
     { 36, "ORDER_PLATFORM", VIRTIO_FEATURE_REFUSED, 0, "rings are in ordinary memory" },
     { 37, "SR_IOV", VIRTIO_FEATURE_REFUSED, 0, "belongs to the PCI transport" },
-    { 38, "NOTIFICATION_DATA", VIRTIO_FEATURE_REFUSED, 0, "kicks are eventfds" },
+    { 38, "NOTIFICATION_DATA", VIRTIO_FEATURE_RING },
     { 39, "NOTIF_CONFIG_DATA", VIRTIO_FEATURE_REFUSED, 0, "kicks are eventfds" },
     { 40, "RING_RESET", VIRTIO_FEATURE_REFUSED, 0, "vhost-user cannot carry it" },
     { 41, "ADMIN_VQ", VIRTIO_FEATURE_REFUSED, 0, "belongs to the PCI transport" },

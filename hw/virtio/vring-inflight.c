@@ -47,17 +47,15 @@ static bool is_done(const VringDevice *vr, const Pending *buffer)
     return vr->in_order && vr->order[(inflight_taken(vr) - buffer->age) & vr->order_mask].done;
 }
 
-unsigned int vring_device_settle(VringDevice *vr, bool lost, unsigned int *offered)
+/* How many of pending[0..n) can be offered again: the youngest, as long as none is missing. */
+static uint32_t count_offered_again(const VringDevice *vr, const Pending *pending, uint32_t n,
+                                    bool lost)
 {
-    g_autofree Pending *pending = g_new(Pending, vr->num);
-    const uint32_t n = inflight_list(vr, pending);
-    uint32_t again, i;
     uint64_t age = 0;
-    unsigned int put = 0;
+    uint32_t i;
 
-    /* The youngest, as long as none is missing among them. */
-    for (again = 0; again < n; again++) {
-        const Pending *buffer = &pending[again];
+    for (i = 0; i < n; i++) {
+        const Pending *buffer = &pending[i];
 
         if (buffer->age != age + buffer->n_descs || is_done(vr, buffer) ||
             (lost && !buffer->writable)) {
@@ -65,6 +63,25 @@ unsigned int vring_device_settle(VringDevice *vr, bool lost, unsigned int *offer
         }
         age = buffer->age;
     }
+    return i;
+}
+
+bool vring_device_can_offer_again(const VringDevice *vr)
+{
+    g_autofree Pending *pending = g_new(Pending, vr->num);
+    const uint32_t n = inflight_list(vr, pending);
+
+    return count_offered_again(vr, pending, n, false) == n;
+}
+
+unsigned int vring_device_settle(VringDevice *vr, bool lost, unsigned int *offered)
+{
+    g_autofree Pending *pending = g_new(Pending, vr->num);
+    const uint32_t n = inflight_list(vr, pending);
+    const uint32_t again = count_offered_again(vr, pending, n, lost);
+    unsigned int put = 0;
+    uint32_t i;
+
     for (i = n; i > again; i--) {
         /* IN_ORDER: one that was done has gone with those before it. */
         if (vring_device_is_in_flight(vr, pending[i - 1].id)) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* -device svq: a shadowed device, between a VMM at its chardev and a -backend. */
 #include <sched.h>
+#include <string.h>
 
 #include "hw/svq/svq-device.h"
 #include "hw/virtio/features.h"
@@ -13,6 +14,7 @@ typedef struct DeviceConfig {
     const char *backend;
     const char *iothread;
     JsonArray *mapping;
+    SvqMode mode;
     SvqRingFeatures shadow, guest;
     int64_t queue_size;
     bool lenient_base;
@@ -20,12 +22,37 @@ typedef struct DeviceConfig {
     const char *inflight;
 } DeviceConfig;
 
+static bool read_mode(const Property *property, JsonNode *node, void *field, GError **errp)
+{
+    static const char *const names[] = {
+        [SVQ_MODE_SHADOW] = "shadow",
+        [SVQ_MODE_PASSTHROUGH] = "passthrough",
+        [SVQ_MODE_AUTO] = "auto",
+    };
+    g_autofree char *text = property_describe(node);
+
+    for (unsigned int i = 0; i < G_N_ELEMENTS(names); i++) {
+        if (!strcmp(text, names[i])) {
+            *(SvqMode *)field = i;
+            return true;
+        }
+    }
+    return svqd_fail(errp, "'%s' cannot be '%s': it must be %s", property->name, text,
+                     property->type->syntax);
+}
+
+static const PropertyType property_mode = { "shadow, passthrough or auto", read_mode };
+
 static const Property device_properties[] = {
     PROPERTY_STRING("chardev", DeviceConfig, chardev, "id of the -chardev where a VMM connects"),
     PROPERTY_STRING("backend", DeviceConfig, backend, "id of the -backend behind it"),
     PROPERTY_STRING("iothread", DeviceConfig, iothread, "id of the iothread of all queues"),
     PROPERTY_LIST("iothread-vq-mapping", DeviceConfig, mapping,
                   "list of iothread=ID[,vqs=LIST]; without vqs they take turns, pair by pair"),
+    { .name = "mode", .type = &property_mode,
+      .offset = PROPERTY_OFFSET(DeviceConfig, mode, SvqMode),
+      .help = "who works the guest's rings: shadow: svqd; passthrough: the device; auto: the device, "
+              "but svqd while the VMM migrates (shadow)" },
     PROPERTY_ON_OFF_AUTO("packed", DeviceConfig, shadow.packed,
                          "shadow rings: packed format; auto: if the device has it (auto)"),
     PROPERTY_ON_OFF_AUTO("event_idx", DeviceConfig, shadow.event_idx,
@@ -66,12 +93,34 @@ static bool check_mapping(Objects *objects, JsonArray *mapping, GError **errp)
     return slots;
 }
 
+/* Where the device has the guest's rings, now or later, ours have the same features. */
+static bool check_mode(const DeviceConfig *config, GError **errp)
+{
+    const SvqRingFeatures *shadow = &config->shadow;
+
+    if (config->mode == SVQ_MODE_SHADOW) {
+        return true;
+    }
+    if (shadow->packed || shadow->event_idx || shadow->indirect_desc || shadow->in_order) {
+        return svqd_fail(errp, "'packed', 'event_idx', 'indirect_desc' and 'in_order' are for "
+                         "mode=shadow; use guest-packed and its like");
+    }
+    if (config->inflight) {
+        return svqd_fail(errp, "'inflight' is for mode=shadow: of what passes through there is no "
+                         "record");
+    }
+    return true;
+}
+
 static bool device_check(Objects *objects, Object *object, GError **errp)
 {
     const DeviceConfig *config = object->config;
 
     if (!objects_claim(objects, OBJECT_KIND_CHARDEV, config->chardev, "chardev", object, errp) ||
         !objects_claim(objects, OBJECT_KIND_BACKEND, config->backend, "backend", object, errp)) {
+        return false;
+    }
+    if (!check_mode(config, errp)) {
         return false;
     }
     if (config->iothread && config->mapping) {
@@ -172,6 +221,7 @@ static bool device_create(Objects *objects, Object *object, GError **errp)
     SvqDeviceConfig config = {
         .id = object->id,
         .backend = backend,
+        .mode = options->mode,
         .shadow = options->shadow,
         .guest = options->guest,
         .queue_size = options->queue_size,

@@ -160,6 +160,12 @@ static void check_notifications(const RigFormat *format, bool event_idx)
         g_assert_cmpint(g_get_monotonic_time(), <, end_us);
         g_thread_yield();
     }
+    while (!dirty_memory_page_is_copied(w->memory, field)) {
+        g_assert_cmpint(g_get_monotonic_time(), <, end_us);
+        dirty_memory_round(w->memory);
+        g_thread_yield();
+    }
+    /* Which switches them once more. */
     dirty_world_stop_rings(w);
     g_assert_false(dirty_memory_page_is_copied(w->memory, field));
     dirty_world_finish_copy(w);

@@ -54,6 +54,10 @@ typedef struct ShadowVirtqueueConfig {
     int guest_err_fd;
     int device_kick_fd;
     int device_call_fd;         /* none: the shadow ring is polled */
+    /* Where a store rings the device's bell, see VhostDeviceOps.ring_doorbell; NULL: the kick fd. */
+    void *doorbell;
+    uint16_t index;             /* of the virtqueue, which the store names */
+    bool notification_data;     /* NOTIFICATION_DATA is negotiated with the device */
     /* The queue has just broken; in the owner's thread. */
     void (*broken)(void *opaque);
     void *opaque;
@@ -99,6 +103,13 @@ bool shadow_virtqueue_has_recovered(const ShadowVirtqueue *svq);
 void shadow_virtqueue_detach(ShadowVirtqueue *svq);
 
 /*
+ * Main thread, after detach and once the device touches the shadow ring no more: gives
+ * back what the device has used.  0 if all the rest could be offered to another device; -EBUSY:
+ * the device has completed some out of order, so stop() would complete some unprocessed.
+ */
+int shadow_virtqueue_drain(ShadowVirtqueue *svq);
+
+/*
  * Main thread, after detach, instead of stop: goes on with the guest's ring at @guest, the
  * same ring at another host address.
  */
@@ -119,6 +130,9 @@ void shadow_virtqueue_stop(ShadowVirtqueue *svq, bool device_lost, VringBase *ba
 void shadow_virtqueue_set_guest_kick(ShadowVirtqueue *svq, int fd);
 void shadow_virtqueue_set_guest_call(ShadowVirtqueue *svq, int fd);
 void shadow_virtqueue_set_guest_err(ShadowVirtqueue *svq, int fd);
+
+/* Main thread, while started: the device looks at the shadow ring, whatever it was told before. */
+void shadow_virtqueue_kick_device(ShadowVirtqueue *svq);
 
 /*
  * Owner.  One burst from the guest to the device, or from the device to the guest.  Returns

@@ -106,6 +106,7 @@ struct VhostDevice {
     bool has_rarp;              /* it can announce a guest that has moved */
     bool tells_base;            /* ring_stop() says where the ring stands */
     bool rings_fixed;           /* while DRIVER_OK is set no ring can be started or stopped */
+    bool rings_apart;           /* it sees regions of rings as rings only: no tables, no buffers */
     uint32_t device_type;       /* virtio device ID (section 5); 0: not known */
     uint64_t iova_first, iova_last;     /* that it can reach, inclusive; 0, 0: all */
     uint64_t features;          /* virtio feature bits that it offers, no vhost bits */

@@ -19,4 +19,18 @@
 VhostDevice *vhost_user_client_new(const char *id, const VhostSocketAddress *address,
                                    GError **errp);
 
+/*
+ * What a VMM asks of a back end for a live migration.  These are not among the ops: svqd logs
+ * itself.  0, or -errno with @errp.
+ */
+
+/* Whether it can log the pages that it writes, and tells when it has begun and ceased to. */
+bool vhost_user_client_can_log(const VhostDevice *dev);
+
+/* The first @size bytes of @fd have a bit for each page of the device's memory.  Borrowed. */
+int vhost_user_client_set_log(VhostDevice *dev, int fd, uint64_t size, GError **errp);
+
+/* @features: as they are set.  Rings may be running. */
+int vhost_user_client_set_logging(VhostDevice *dev, uint64_t features, bool on, GError **errp);
+
 #endif

@@ -35,6 +35,7 @@ enum {
     VIRTIO_F_ACCESS_PLATFORM = 33,
     VIRTIO_F_RING_PACKED = 34,
     VIRTIO_F_IN_ORDER = 35,
+    VIRTIO_F_NOTIFICATION_DATA = 38,
 };
 
 /* What a network device has only with a control queue, and that itself (5.1.3, 5.1.3.1). */
@@ -46,6 +47,9 @@ enum {
      VIRTIO_F_BIT(52) /* VQ_NOTF_COAL */ | VIRTIO_F_BIT(53) /* NOTF_COAL */ | \
      VIRTIO_F_BIT(57) /* HASH_REPORT */ | VIRTIO_F_BIT(60) /* RSS */)
 
+/* Device types (5) that make a difference to us. */
+#define VIRTIO_ID_NET 1
+
 /* Device status bits (2.1). */
 #define VIRTIO_STATUS_ACKNOWLEDGE   0x01
 #define VIRTIO_STATUS_DRIVER        0x02
@@ -56,7 +60,7 @@ enum {
 
 typedef enum VirtioFeatureScope {
     VIRTIO_FEATURE_DEVICE,      /* passes through */
-    VIRTIO_FEATURE_RING,        /* each side negotiates it for itself */
+    VIRTIO_FEATURE_RING,        /* each side negotiates it for itself, if it can have it */
     VIRTIO_FEATURE_VHOST,       /* between the VMM and us, neither guest nor device sees it */
     VIRTIO_FEATURE_REFUSED,     /* a shadowed device cannot have it */
 } VirtioFeatureScope;

@@ -103,6 +103,9 @@ void vring_device_move(VringDevice *vr, const VringAreas *areas);
  */
 unsigned int vring_device_settle(VringDevice *vr, bool lost, unsigned int *offered);
 
+/* Whether that, not lost, would offer all of them again. */
+bool vring_device_can_offer_again(const VringDevice *vr);
+
 /* Where the ring stands when nothing is in flight. */
 VringBase vring_device_base(const VringDevice *vr);
 

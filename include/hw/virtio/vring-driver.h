@@ -269,6 +269,12 @@ static inline bool vring_driver_needs_kick(VringDriver *vr, const bool packed)
     return !(le16_load(&vr->used->flags) & VRING_USED_F_NO_NOTIFY);
 }
 
+/* Where the next buffer will be added, as NOTIFICATION_DATA tells it (2.9). */
+static inline uint16_t vring_driver_next_offset(const VringDriver *vr, const bool packed)
+{
+    return packed ? vr->avail_idx | vring_packed_wrap(vr->avail_flags) : vr->avail_idx;
+}
+
 static inline bool vring_driver_desc_is_used(const VringDriver *vr, uint64_t meta)
 {
     return ((uint16_t)(meta >> 48) & (VRING_PACKED_F_AVAIL | VRING_PACKED_F_USED)) ==

@@ -96,6 +96,19 @@ static inline void le64_store_release(le64 *p, uint64_t value)
     atomic_store_explicit(&p->v, htole64(value), memory_order_release);
 }
 
+/*
+ * Between stores to a ring and the store to a device's register that makes it look there.  x86
+ * keeps that order by itself; elsewhere a device is not among those whom an SMP fence reaches.
+ */
+static inline void vring_io_write_barrier(void)
+{
+#if defined(__aarch64__)
+    __asm__ __volatile__("dmb oshst" ::: "memory");
+#else
+    atomic_thread_fence(memory_order_seq_cst);
+#endif
+}
+
 /* A descriptor of either format.  meta: see the functions below. */
 typedef struct VringDesc {
     le64 addr;
