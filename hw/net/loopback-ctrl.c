@@ -143,7 +143,14 @@ static void ready(void *opaque)
 {
     LoopbackCtrl *ctrl = opaque;
 
-    event_notifier_test_and_clear(&ctrl->kick);
+    if (event_notifier_test_and_clear(&ctrl->kick) < 0) {
+        vring_fail(&ctrl->vr.error, "its kick descriptor is dead", NULL, 0,
+                   (uint64_t)ctrl->kick.fd);
+        ctrl_break(ctrl);
+        /* Readable for ever. */
+        aio_remove_handler(ctrl->ctx, g_steal_pointer(&ctrl->handler));
+        return;
+    }
     work(ctrl);
 }
 
@@ -165,9 +172,10 @@ static void detach_in_owner(void *opaque)
 {
     LoopbackCtrl *ctrl = opaque;
 
+    /* The command that broke the queue is offered again. */
+    vring_device_settle(&ctrl->vr, false, NULL);
     if (ctrl->handler) {
-        aio_remove_handler(ctrl->ctx, ctrl->handler);
-        ctrl->handler = NULL;
+        aio_remove_handler(ctrl->ctx, g_steal_pointer(&ctrl->handler));
     }
     ctrl->ctx = NULL;
 }
@@ -198,7 +206,7 @@ int loopback_ctrl_start(LoopbackCtrl *ctrl, AioContext *ctx, const VringConfig *
     if (!ctrl->handler) {
         g_set_error(errp, G_FILE_ERROR, G_FILE_ERROR_INVAL,
                     "%s control queue: cannot wait for its kick descriptor", ctrl->name);
-        loopback_ctrl_stop(ctrl);
+        loopback_ctrl_stop(ctrl, NULL);
         return -EINVAL;
     }
     return 0;
@@ -231,7 +239,55 @@ void loopback_ctrl_enable(LoopbackCtrl *ctrl, bool enable)
     }
 }
 
-void loopback_ctrl_stop(LoopbackCtrl *ctrl)
+typedef struct FdCommand {
+    LoopbackCtrl *ctrl;
+    int fd;
+    bool failed;
+} FdCommand;
+
+static void set_kick_in_owner(void *opaque)
+{
+    FdCommand *command = opaque;
+    LoopbackCtrl *ctrl = command->ctrl;
+    AioHandler *handler = aio_add_handler(ctrl->ctx, command->fd, &ctrl_ops, ctrl);
+
+    if (!handler) {
+        command->failed = true;
+        return;
+    }
+    if (ctrl->handler) {
+        aio_remove_handler(ctrl->ctx, ctrl->handler);
+    }
+    ctrl->handler = handler;
+    ctrl->kick.fd = command->fd;
+    /* A kick may have gone to the old descriptor just now. */
+    aio_bh_schedule(ctrl->ctx, &ctrl->work);
+}
+
+static void set_call_in_owner(void *opaque)
+{
+    FdCommand *command = opaque;
+
+    command->ctrl->call.fd = command->fd;
+    /* What the driver was not told through the old descriptor it is told through the new. */
+    event_notifier_set(&command->ctrl->call);
+}
+
+int loopback_ctrl_set_fd(LoopbackCtrl *ctrl, VhostRingFd which, int fd, GError **errp)
+{
+    FdCommand command = { ctrl, fd, false };
+
+    aio_run_in(ctrl->ctx, which == VHOST_RING_KICK ? set_kick_in_owner : set_call_in_owner,
+               &command);
+    if (command.failed) {
+        g_set_error(errp, G_FILE_ERROR, G_FILE_ERROR_INVAL,
+                    "%s control queue: cannot wait for its new kick descriptor", ctrl->name);
+        return -EINVAL;
+    }
+    return 0;
+}
+
+void loopback_ctrl_stop(LoopbackCtrl *ctrl, VringBase *base)
 {
     AioContext *ctx = ctrl->ctx;
 
@@ -239,6 +295,9 @@ void loopback_ctrl_stop(LoopbackCtrl *ctrl)
         aio_run_in(ctx, detach_in_owner, ctrl);
         /* Bottom halves run in order: after this one, the work scheduled before has run. */
         aio_run_in(ctx, nothing, NULL);
+        if (base) {
+            *base = vring_device_base(&ctrl->vr);
+        }
         vring_device_cleanup(&ctrl->vr);
         g_clear_pointer(&ctrl->segments, g_free);
     }

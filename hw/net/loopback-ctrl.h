@@ -3,14 +3,15 @@
  * The control virtqueue of the loopback device (virtio 1.3, section 5.1.6.5): takes commands,
  * has them carried out, answers them.  What the commands mean is its owner's business.
  *
- * Threads: start, enable and stop are for the main thread and hand over to the AioContext
- * given at the start; everything else, the commands too, happens there.
+ * Threads: start, enable, set_fd and stop are for the main thread and hand over to the
+ * AioContext given at the start; everything else, the commands too, happens there.
  */
 #ifndef HW_NET_LOOPBACK_CTRL_H
 #define HW_NET_LOOPBACK_CTRL_H
 
 #include "hw/virtio/memory-map.h"
 #include "hw/virtio/vring-device.h"
+#include "hw/vhost/vhost-device.h"
 #include "util/aio-context.h"
 #include "util/event-notifier.h"
 
@@ -42,7 +43,13 @@ int loopback_ctrl_start(LoopbackCtrl *ctrl, AioContext *ctx, const VringConfig *
                         int call_fd, GError **errp);
 void loopback_ctrl_enable(LoopbackCtrl *ctrl, bool enable);
 
-/* When it returns, the ring's memory is not touched any more. */
-void loopback_ctrl_stop(LoopbackCtrl *ctrl);
+/* While started; see VhostDeviceOps.  0, or -EINVAL with @errp: it goes on with the old one. */
+int loopback_ctrl_set_fd(LoopbackCtrl *ctrl, VhostRingFd which, int fd, GError **errp);
+
+/*
+ * When it returns, the ring's memory is not touched any more, and nothing of it is in flight.
+ * @base, unless NULL: where a started queue stands.
+ */
+void loopback_ctrl_stop(LoopbackCtrl *ctrl, VringBase *base);
 
 #endif

@@ -2,8 +2,8 @@
 /*
  * One queue pair of the loopback device: what the driver sends it receives, or an answer to it.
  *
- * Threads: start, enable and stop are for the main thread and hand over to the AioContext
- * that was given with the transmit queue; everything else happens there.
+ * Threads: start, enable, set_fd and stop are for the main thread and hand over to the
+ * AioContext that was given with the transmit queue; everything else happens there.
  */
 #ifndef HW_NET_LOOPBACK_PAIR_H
 #define HW_NET_LOOPBACK_PAIR_H
@@ -12,6 +12,7 @@
 
 #include "hw/virtio/memory-map.h"
 #include "hw/virtio/vring-device.h"
+#include "hw/vhost/vhost-device.h"
 #include "util/aio-context.h"
 #include "util/event-notifier.h"
 
@@ -30,9 +31,10 @@ typedef struct LoopbackRing {
     bool polled;                /* the loop polls: no kicks wanted */
 } LoopbackRing;
 
-/* Receive buffers taken for the packet. */
-#define LOOPBACK_MAX_MERGE 64
+#define LOOPBACK_MAX_TABLE 1024     /* elements of an indirect table */
+#define LOOPBACK_MAX_MERGE 64       /* receive buffers of a packet */
 
+/* Receive buffers taken for the packet. */
 typedef struct LoopbackRx {
     unsigned int n;             /* buffers */
     unsigned int n_segments;
@@ -72,7 +74,26 @@ int loopback_pair_start_ring(LoopbackPair *pair, unsigned int which, AioContext 
                              const VringConfig *config, int kick_fd, int call_fd, GError **errp);
 void loopback_pair_enable_ring(LoopbackPair *pair, unsigned int which, bool enable);
 
-/* When it returns, the ring's memory is not touched any more. */
-void loopback_pair_stop_ring(LoopbackPair *pair, unsigned int which);
+/* Of a started ring; see VhostDeviceOps.  0, or -EINVAL with @errp: it goes on with the old one. */
+int loopback_pair_set_fd(LoopbackPair *pair, unsigned int which, VhostRingFd fd_of, int fd,
+                         GError **errp);
+
+/*
+ * When it returns, the ring's memory is not touched any more, and nothing of it is in flight.
+ * @base, unless NULL: where a started ring stands.
+ */
+void loopback_pair_stop_ring(LoopbackPair *pair, unsigned int which, VringBase *base);
+
+/* Says what is wrong with the ring @queue; nothing more is moved until the pair is stopped. */
+void loopback_pair_break(LoopbackPair *pair, const char *queue, const VringError *error);
+
+/*
+ * loopback-packet.c.  One packet: 1 if one was moved or dropped, 0 if there is none or it has to
+ * wait.
+ */
+int loopback_packet_move(LoopbackPair *pair, const MemoryMap *map);
+
+/* What was taken is put back or untaken: begin with the next packet. */
+void loopback_packet_forget(LoopbackPair *pair);
 
 #endif

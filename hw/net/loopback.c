@@ -178,11 +178,22 @@ static int loopback_ring_stop(VhostDevice *dev, unsigned int index, VringBase *b
     LoopbackPair *pair = pair_of(lo, index);
 
     if (is_ctrl(lo, index)) {
-        loopback_ctrl_stop(&lo->ctrl);
+        loopback_ctrl_stop(&lo->ctrl, base);
     } else if (pair) {
-        loopback_pair_stop_ring(pair, index % 2);
+        loopback_pair_stop_ring(pair, index % 2, base);
     }
     return 0;
+}
+
+static int loopback_ring_set_fd(VhostDevice *dev, unsigned int index, VhostRingFd which, int fd,
+                                GError **errp)
+{
+    Loopback *lo = (Loopback *)dev;
+
+    if (is_ctrl(lo, index)) {
+        return loopback_ctrl_set_fd(&lo->ctrl, which, fd, errp);
+    }
+    return loopback_pair_set_fd(pair_of(lo, index), index % 2, which, fd, errp);
 }
 
 static bool config_holds(uint32_t offset, uint32_t size)
@@ -226,9 +237,9 @@ static int loopback_reset(VhostDevice *dev, GError **errp)
     Loopback *lo = (Loopback *)dev;
     unsigned int i;
 
-    loopback_ctrl_stop(&lo->ctrl);
+    loopback_ctrl_stop(&lo->ctrl, NULL);
     for (i = 0; i < 2 * lo->n_pairs; i++) {
-        loopback_pair_stop_ring(&lo->pairs[i / 2], i % 2);
+        loopback_pair_stop_ring(&lo->pairs[i / 2], i % 2, NULL);
     }
     lo->features = 0;
     return 0;
@@ -253,6 +264,7 @@ static const VhostDeviceOps loopback_ops = {
     .ring_start = loopback_ring_start,
     .ring_enable = loopback_ring_enable,
     .ring_stop = loopback_ring_stop,
+    .ring_set_fd = loopback_ring_set_fd,
     .get_config = loopback_get_config,
     .set_config = loopback_set_config,
     .send_rarp = loopback_send_rarp,
@@ -296,6 +308,8 @@ VhostDevice *loopback_new(const LoopbackConfig *config, GError **errp)
         .connected = true,
         .has_config = true,
         .has_rarp = true,
+        .tells_base = true,
+        .device_type = VIRTIO_ID_NET,
         .features = VIRTIO_F_BIT(VIRTIO_NET_F_MAC) | VIRTIO_F_BIT(VIRTIO_NET_F_MTU) |
                     VIRTIO_F_BIT(VIRTIO_NET_F_STATUS) | VIRTIO_F_BIT(VIRTIO_NET_F_MRG_RXBUF) |
                     VIRTIO_F_BIT(VIRTIO_NET_F_CTRL_VQ) | VIRTIO_F_BIT(VIRTIO_F_INDIRECT_DESC) |

@@ -304,6 +304,17 @@ static int client_ring_enable(VhostDevice *dev, unsigned int index, bool enable,
     return vhost_user_client_request_state(c, VHOST_USER_SET_VRING_ENABLE, index, enable, errp);
 }
 
+/*
+ * What GET_VRING_BASE answers.  Split: the available index.  Packed: both positions; DPDK (22.11)
+ * tells the available one alone, and means it for both: it has nothing in flight then.
+ */
+static VringBase reply_base(const VhostUserClient *c, uint32_t num)
+{
+    const uint16_t avail = (uint16_t)num, used = (uint16_t)(num >> 16);
+
+    return (VringBase){ avail, c->packed && used ? used : avail };
+}
+
 static int client_ring_stop(VhostDevice *dev, unsigned int index, VringBase *base,
                             GError **errp)
 {
@@ -323,7 +334,23 @@ static int client_ring_stop(VhostDevice *dev, unsigned int index, VringBase *bas
         return ret;
     }
     c->started[index] = false;
+    if (base) {
+        *base = reply_base(c, reply.payload.state.num);
+    }
     return client_ring_enable(dev, index, false, errp);
+}
+
+static int client_ring_set_fd(VhostDevice *dev, unsigned int index, VhostRingFd which, int fd,
+                              GError **errp)
+{
+    int ret = check_index(dev, index, errp);
+
+    if (ret < 0) {
+        return ret;
+    }
+    return send_vring_fd(client_of(dev), which == VHOST_RING_KICK ? VHOST_USER_SET_VRING_KICK
+                                                                  : VHOST_USER_SET_VRING_CALL,
+                         index, fd, errp);
 }
 
 static int check_config_range(VhostDevice *dev, uint32_t offset, uint32_t size, GError **errp)
@@ -415,6 +442,7 @@ const VhostDeviceOps vhost_user_client_ops = {
     .ring_start = client_ring_start,
     .ring_enable = client_ring_enable,
     .ring_stop = client_ring_stop,
+    .ring_set_fd = client_ring_set_fd,
     .get_config = client_get_config,
     .set_config = client_set_config,
     .send_rarp = client_send_rarp,

@@ -25,6 +25,7 @@
 #include "vhost-user-client-internal.h"
 
 #define BIT(n)              (UINT64_C(1) << (n))
+#define VIRTIO_ID_NET       1
 /* No other device type has these bits. */
 #define VIRTIO_NET_F_MRG_RXBUF  15
 #define VIRTIO_NET_F_CTRL_VQ    17
@@ -33,8 +34,8 @@
 #define VIRTIO_NET_CONFIG_PAIRS 8
 
 #define PROTOCOL_FEATURES \
-    (BIT(VHOST_USER_PROTOCOL_F_MQ) | BIT(VHOST_USER_PROTOCOL_F_RARP) | \
-     BIT(VHOST_USER_PROTOCOL_F_REPLY_ACK) | \
+    (BIT(VHOST_USER_PROTOCOL_F_MQ) | BIT(VHOST_USER_PROTOCOL_F_LOG_SHMFD) | \
+     BIT(VHOST_USER_PROTOCOL_F_RARP) | BIT(VHOST_USER_PROTOCOL_F_REPLY_ACK) | \
      BIT(VHOST_USER_PROTOCOL_F_BACKEND_REQ) | BIT(VHOST_USER_PROTOCOL_F_CONFIG) | \
      BIT(VHOST_USER_PROTOCOL_F_RESET_DEVICE) | BIT(VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS) | \
      BIT(VHOST_USER_PROTOCOL_F_STATUS))
@@ -321,7 +322,7 @@ static int negotiate_protocol(VhostUserClient *c, GError **errp)
  */
 static uint32_t count_queues(VhostUserClient *c, uint64_t answer)
 {
-    bool net = c->offered & (BIT(VIRTIO_NET_F_MQ) | BIT(VIRTIO_NET_F_MRG_RXBUF));
+    bool net = c->dev.device_type == VIRTIO_ID_NET;
     uint64_t queues = MIN(answer, VHOST_USER_VRINGS_MAX);
     uint16_t pairs;
 
@@ -363,6 +364,9 @@ static int handshake(VhostUserClient *c, GError **errp)
         return ret;
     }
     c->dev.features = c->offered & ~(BIT(VHOST_USER_F_PROTOCOL_FEATURES) | BIT(VHOST_F_LOG_ALL));
+    c->dev.device_type = c->offered & (BIT(VIRTIO_NET_F_MQ) | BIT(VIRTIO_NET_F_MRG_RXBUF))
+                             ? VIRTIO_ID_NET
+                             : 0;
     c->dev.queue_count = count_queues(c, queues);
     if (c->fd < 0) {
         return vhost_user_error(errp, ENOTCONN, "%s has gone", c->dev.id);
@@ -421,6 +425,7 @@ VhostDevice *vhost_user_client_new(const char *id, const VhostSocketAddress *add
 
     c->dev.ops = &vhost_user_client_ops;
     c->dev.id = g_strdup(id);
+    c->dev.tells_base = true;
     c->fd = -1;
     c->backend_fd = -1;
     c->socket = vhost_socket_new(address, false, connected, c, errp);

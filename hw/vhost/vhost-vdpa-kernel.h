@@ -9,8 +9,38 @@
 #ifndef HW_VHOST_VHOST_VDPA_KERNEL_H
 #define HW_VHOST_VHOST_VDPA_KERNEL_H
 
-#include <linux/vhost.h>
 #include <stdint.h>
+
+/*
+ * Linux's headers have names of ours: our features.h comes first, and <linux/virtio_ring.h>, which
+ * <linux/vhost_types.h> includes and does not use, is left out.
+ */
+#include "hw/virtio/features.h"
+#define _LINUX_VIRTIO_RING_H
+#include <linux/vhost.h>
+
+/* What headers before Linux 6.8 lack. */
+#ifndef VHOST_VDPA_RESUME
+#define VHOST_VDPA_RESUME               _IO(VHOST_VIRTIO, 0x7E)
+#endif
+#ifndef VHOST_VDPA_GET_VRING_DESC_GROUP
+#define VHOST_VDPA_GET_VRING_DESC_GROUP _IOWR(VHOST_VIRTIO, 0x7F, struct vhost_vring_state)
+#endif
+#ifndef VHOST_VDPA_GET_VRING_SIZE
+#define VHOST_VDPA_GET_VRING_SIZE       _IOWR(VHOST_VIRTIO, 0x82, struct vhost_vring_state)
+#endif
+#ifndef VHOST_BACKEND_F_RESUME
+#define VHOST_BACKEND_F_RESUME          5
+#endif
+#ifndef VHOST_BACKEND_F_ENABLE_AFTER_DRIVER_OK
+#define VHOST_BACKEND_F_ENABLE_AFTER_DRIVER_OK 6
+#endif
+#ifndef VHOST_BACKEND_F_DESC_ASID
+#define VHOST_BACKEND_F_DESC_ASID       7
+#endif
+#ifndef VHOST_BACKEND_F_IOTLB_PERSIST
+#define VHOST_BACKEND_F_IOTLB_PERSIST   8
+#endif
 
 typedef struct VhostVdpaKernel VhostVdpaKernel;
 

@@ -21,6 +21,7 @@ static const ObjectType *const types[] = {
     &iothread_type,
     &chardev_socket_type,
     &backend_vhost_user_type,
+    &backend_vhost_vdpa_type,
     &backend_loopback_type,
     &device_svq_type,
 };

@@ -66,7 +66,7 @@ struct Object {
 };
 
 extern const ObjectType iothread_type, chardev_socket_type, backend_vhost_user_type,
-    backend_loopback_type, device_svq_type;
+    backend_vhost_vdpa_type, backend_loopback_type, device_svq_type;
 
 Objects *objects_new(void);
 

@@ -69,7 +69,7 @@ typedef struct VirtioFeature {
     uint8_t bit;
     const char *name;           /* as in the specification, without prefix */
     VirtioFeatureScope scope;
-    uint64_t needs;             /* bits without which it makes no sense */
+    uint64_t needs;             /* bits without which it makes no sense, whatever the device */
     const char *refused;        /* why a shadowed device cannot have it */
 } VirtioFeature;
 
