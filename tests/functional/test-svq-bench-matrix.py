@@ -27,6 +27,7 @@ PAIRS = 2
 RUN_TIMEOUT_S = 60
 FORMATS = ('split', 'packed')
 DESCRIPTORS = (1, 2, 5)
+SWITCHES = 200
 
 
 def on_off(value: bool) -> str:
@@ -83,23 +84,41 @@ class Daemon:
             self.svqd.process.wait()
 
 
-def transfer(daemon: Daemon, guest: str, shadow: Shadow, descriptors: int, buffers: int) -> str:
-    """One test case: `buffers` on each pair, there and back."""
+def run_bench(daemon: Daemon, shadow: Shadow, *options: str) -> dict:
+    """Let svq-bench drive all pairs; what it counted, which includes no error."""
     svqd = daemon.start(shadow)
     command = [BUILD / 'svq-bench', 'vhost-user', '--socket-path', daemon.socket, '--json',
-               '--queue-pairs', str(PAIRS), '--format', guest, '--descriptors', str(descriptors),
-               '--buffers', str(buffers), '--event-idx', on_off(shadow.event_idx)]
-    if shadow.indirect:
-        command.append('--indirect')
+               '--queue-pairs', str(PAIRS), *options]
     bench = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                            stderr=subprocess.PIPE, text=True, timeout=RUN_TIMEOUT_S, check=False)
     words = f'{bench.stdout}{bench.stderr}'
     check(bench.returncode == 0, f'status {bench.returncode}\n{words}\n{svqd.log_tail()}')
     report = json.loads(bench.stdout)
     check(report['errors'] == 0, words)
+    return report
+
+
+def transfer(daemon: Daemon, guest: str, shadow: Shadow, descriptors: int, buffers: int,
+             *options: str) -> str:
+    """One test case: `buffers` on each pair, there and back."""
+    indirect = ['--indirect'] if shadow.indirect else []
+    report = run_bench(daemon, shadow, '--format', guest, '--descriptors', str(descriptors),
+                       '--buffers', str(buffers), '--event-idx', on_off(shadow.event_idx),
+                       *indirect, *options)
     for pair in report['queues']:
-        check(pair['buffers'] == buffers, f'{pair["buffers"]} of {buffers} buffers\n{words}')
+        check(pair['buffers'] == buffers, f'{pair["buffers"]} of {buffers} buffers: {report}')
     return f'{report["mpps"]:.2f} Mpps'
+
+
+def log_switches(daemon: Daemon, guest: str, shadow: Shadow) -> str:
+    """One test case: dirty logging begins and ends while packets pass."""
+    report = run_bench(daemon, shadow, '--format', guest, '--udp', '--packet-size', '1500',
+                       '--switches', str(SWITCHES), '--duration', '1')
+    switches = report['switches']
+    check(switches['n'] == SWITCHES, f'{switches["n"]} of {SWITCHES} switches')
+    check(switches['pages'] > 0, 'no page was written while logging was on')
+    return (f'{SWITCHES} switches, p50 {switches["p50_ns"] / 1000:.0f} us, '
+            f'{switches["pages"]} pages in the log')
 
 
 def main() -> int:
@@ -117,6 +136,13 @@ def main() -> int:
                          f'{on_off(shadow.indirect)}, event index {on_off(shadow.event_idx)}')
                 cases.append((title, lambda guest=guest, shadow=shadow, descriptors=descriptors:
                               transfer(daemon, guest, shadow, descriptors, options.buffers)))
+            form = shadow.format
+            if shadow == Shadow(form, indirect=False, event_idx=True):
+                cases.append((f'{form} > {form}, UDP, 8 packets under way', lambda shadow=shadow:
+                              transfer(daemon, shadow.format, shadow, 2, options.buffers, '--udp',
+                                       '--window', '8')))
+                cases.append((f'{form} > {form}, {SWITCHES} switches of dirty logging',
+                              lambda shadow=shadow: log_switches(daemon, shadow.format, shadow)))
             cases.append((f'svqd ends: {shadow.format}, indirect {on_off(shadow.indirect)}, '
                           f'event index {on_off(shadow.event_idx)}', daemon.stop))
         try:

@@ -17,6 +17,8 @@ static bool run(const BenchOptions *options, BenchReport *report, GError **errp)
         return bench_threads_run(options, report, errp);
     case BENCH_VHOST_USER:
         return bench_vhost_user_run(options, report, errp);
+    case BENCH_BLK:
+        return bench_blk_run(options, report, errp);
     }
     g_assert_not_reached();
 }

@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "driver.h"
+#include "net-frame.h"
 
 #define HEADER_SIZE 12      /* struct virtio_net_hdr of VERSION_1 */
 #define CACHE_LINE 64
@@ -18,9 +18,8 @@ uint64_t net_pair_memory_size(const BenchOptions *options)
     const uint64_t num = (uint64_t)options->queue_size;
     const uint64_t packet = HEADER_SIZE + (uint64_t)options->packet_size +
                             (uint64_t)options->descriptors * CACHE_LINE;
-    const uint64_t tables = num * VRING_INDIRECT_MAX * sizeof(VringDesc) + CACHE_LINE;
 
-    return 2 * (guest_ring_size((uint32_t)num, false) + tables + num * packet);
+    return 2 * (guest_queue_memory_size((uint32_t)num) + num * packet);
 }
 
 /* --- set-up --- */
@@ -66,37 +65,20 @@ static void alloc_slots(NetQueue *queue, GuestMemory *memory, unsigned int total
 static bool queue_init(NetQueue *queue, const BenchOptions *options, GuestMemory *memory,
                        uint16_t flags, GRand *rand, GError **errp)
 {
-    const uint32_t num = (uint32_t)options->queue_size;
-    VringConfig config = {
-        .num = num,
-        .packed = options->guest_packed,
-        .event_idx = options->event_idx,
-        .in_order = options->in_order,
-        .indirect = options->indirect,
-    };
-    GuestBlock tables = { 0 };
-    int ret;
+    const unsigned int num = (unsigned int)options->queue_size;
 
-    queue->packed = options->guest_packed;
-    queue->indirect = options->indirect;
     queue->elements = (unsigned int)options->descriptors;
     queue->n_slots = options->indirect ? num : num / queue->elements;
-    queue->ring = guest_memory_alloc_ring(memory, num, queue->packed);
-    config.areas = queue->ring.areas;
-    if (options->indirect) {
-        tables = guest_memory_alloc(memory, 0,
-                                    (uint64_t)num * VRING_INDIRECT_MAX * sizeof(VringDesc),
-                                    CACHE_LINE);
-    }
     alloc_slots(queue, memory, HEADER_SIZE + (unsigned int)options->packet_size, flags, rand);
-    if (vring_driver_init(&queue->driver, &config, tables.host, tables.gpa) < 0) {
-        return bench_fail(errp, "ring: %s", queue->driver.error.what);
-    }
-    ret = event_notifier_init(&queue->kick);
-    if (ret == 0) {
-        ret = event_notifier_init(&queue->call);
-    }
-    return ret == 0 || bench_fail(errp, "no eventfd: %s", g_strerror(-ret));
+    return guest_queue_init(&queue->q, options, num, memory, errp);
+}
+
+/* Packets that may be under way: not more than can come back. */
+static unsigned int window_size(const NetPair *pair, const BenchOptions *options)
+{
+    const unsigned int buffers = pair->queue[NET_PAIR_RX].n_slots;
+
+    return options->window ? MIN((unsigned int)options->window, buffers) : buffers;
 }
 
 NetPair *net_pair_new(const BenchOptions *options, unsigned int index, GuestMemory *memory,
@@ -110,12 +92,15 @@ NetPair *net_pair_new(const BenchOptions *options, unsigned int index, GuestMemo
     pair->index = index;
     pair->packet_size = (unsigned int)options->packet_size;
     pair->burst = (unsigned int)options->burst;
+    pair->target = options->buffers ? (uint64_t)options->buffers : UINT64_MAX;
     /* Patterns are made by words: the last one may reach beyond the packet. */
     pair->outgoing = g_malloc0(HEADER_SIZE + pair->packet_size + sizeof(uint64_t));
     pair->incoming = g_malloc(HEADER_SIZE + pair->packet_size);
     pair->pattern = g_malloc(pair->packet_size + sizeof(uint64_t));
-    for (i = 0; i < 2; i++) {
-        pair->queue[i].kick = pair->queue[i].call = EVENT_NOTIFIER_NONE;
+    if (options->udp) {
+        pair->prefix = NET_FRAME_HEADERS;
+        net_frame_make_headers(pair->outgoing + HEADER_SIZE, options->mac, index,
+                               pair->packet_size);
     }
     ok = queue_init(&pair->queue[NET_PAIR_RX], options, memory, VRING_DESC_F_WRITE, rand, errp) &&
          queue_init(&pair->queue[NET_PAIR_TX], options, memory, 0, rand, errp);
@@ -124,6 +109,7 @@ NetPair *net_pair_new(const BenchOptions *options, unsigned int index, GuestMemo
         net_pair_free(pair);
         return NULL;
     }
+    pair->window = window_size(pair, options);
     pair->n_free = pair->queue[NET_PAIR_TX].n_slots;
     pair->free_slots = g_new(uint16_t, pair->n_free);
     for (i = 0; i < pair->n_free; i++) {
@@ -134,9 +120,7 @@ NetPair *net_pair_new(const BenchOptions *options, unsigned int index, GuestMemo
 
 static void queue_cleanup(NetQueue *queue)
 {
-    vring_driver_cleanup(&queue->driver);
-    event_notifier_cleanup(&queue->kick);
-    event_notifier_cleanup(&queue->call);
+    guest_queue_cleanup(&queue->q);
     g_free(queue->segments);
     g_free(queue->host);
 }
@@ -149,6 +133,7 @@ void net_pair_free(NetPair *pair)
     queue_cleanup(&pair->queue[NET_PAIR_RX]);
     queue_cleanup(&pair->queue[NET_PAIR_TX]);
     g_free(pair->free_slots);
+    g_free(pair->slot_epoch);
     g_free(pair->outgoing);
     g_free(pair->incoming);
     g_free(pair->pattern);
@@ -157,7 +142,7 @@ void net_pair_free(NetPair *pair)
 
 /* --- packets --- */
 
-/* Number, pair, then words that differ in every packet and at every place. */
+/* Behind the headers: number, pair, then words that differ in every packet and at every place. */
 static void make_pattern(const NetPair *pair, uint64_t number, uint8_t *out)
 {
     const uint64_t step = UINT64_C(0x9e3779b97f4a7c15);
@@ -165,7 +150,7 @@ static void make_pattern(const NetPair *pair, uint64_t number, uint8_t *out)
     unsigned int i;
 
     memcpy(out, &number, sizeof(number));
-    for (i = sizeof(number); i < pair->packet_size; i += sizeof(word)) {
+    for (i = sizeof(number); i < pair->packet_size - pair->prefix; i += sizeof(word)) {
         memcpy(out + i, &word, sizeof(word));
         word = (word << 7 | word >> 57) + step;
     }
@@ -198,16 +183,7 @@ static void add_slot(NetQueue *queue, unsigned int slot)
 {
     const VringSegment *seg = &queue->segments[slot * queue->elements];
 
-    bench_driver_add(&queue->driver, queue->packed, queue->indirect, seg, queue->elements, slot);
-}
-
-static void publish(NetPair *pair, NetQueue *queue)
-{
-    vring_driver_publish(&queue->driver, queue->packed);
-    if (vring_driver_needs_kick(&queue->driver, queue->packed)) {
-        pair->syscalls++;
-        event_notifier_set(&queue->kick);
-    }
+    guest_queue_add(&queue->q, seg, queue->elements, slot);
 }
 
 void net_pair_fill(NetPair *pair)
@@ -218,25 +194,55 @@ void net_pair_fill(NetPair *pair)
     for (i = 0; i < rx->n_slots; i++) {
         add_slot(rx, i);
     }
-    publish(pair, rx);
+    pair->syscalls += guest_queue_publish(&rx->q);
 }
 
-unsigned int net_pair_send(NetPair *pair, uint64_t max)
+void net_pair_watch_log(NetPair *pair, const _Atomic uint32_t *epoch)
+{
+    pair->log_epoch = epoch;
+    pair->slot_epoch = g_new0(_Atomic uint32_t, pair->queue[NET_PAIR_RX].n_slots);
+}
+
+/* What is sent after this is sent to a device that logs, if the epoch is odd. */
+static void note_epoch(NetPair *pair)
+{
+    /* Acquire: pairs with the release in switches_make_one(). */
+    const uint32_t epoch = atomic_load_explicit(pair->log_epoch, memory_order_acquire);
+
+    if (epoch != pair->sent_epoch) {
+        pair->sent_epoch = epoch;
+        pair->logged_from = pair->sent;
+    }
+}
+
+/* Packet @number has come in @slot.  Read behind the acquire of collecting it. */
+static void mark_logged(NetPair *pair, unsigned int slot, uint64_t number)
+{
+    if (pair->sent_epoch % 2 && number >= pair->logged_from &&
+        atomic_load_explicit(pair->log_epoch, memory_order_relaxed) == pair->sent_epoch) {
+        atomic_store_explicit(&pair->slot_epoch[slot], pair->sent_epoch, memory_order_relaxed);
+    }
+}
+
+unsigned int net_pair_send(NetPair *pair)
 {
     NetQueue *tx = &pair->queue[NET_PAIR_TX];
-    const uint64_t room = pair->queue[NET_PAIR_RX].n_slots - net_pair_under_way(pair);
-    uint64_t n = MIN(MIN(max, pair->burst), MIN(room, pair->n_free));
+    const uint64_t room = pair->window - net_pair_under_way(pair);
+    uint64_t n = MIN(MIN(pair->target - pair->sent, pair->burst), MIN(room, pair->n_free));
     uint64_t i;
 
+    if (pair->log_epoch) {
+        note_epoch(pair);
+    }
     for (i = 0; i < n; i++) {
         const unsigned int slot = pair->free_slots[--pair->n_free];
 
-        make_pattern(pair, pair->sent++, pair->outgoing + HEADER_SIZE);
+        make_pattern(pair, pair->sent++, pair->outgoing + HEADER_SIZE + pair->prefix);
         scatter(tx, slot, pair->outgoing);
         add_slot(tx, slot);
     }
     if (n) {
-        publish(pair, tx);
+        pair->syscalls += guest_queue_publish(&tx->q);
     }
     return (unsigned int)n;
 }
@@ -247,7 +253,7 @@ static void fail_ring(NetPair *pair, const NetQueue *queue)
     if (!net_pair_is_broken(pair)) {
         fprintf(stderr, "svq-bench: pair %u, %s queue: %s\n", pair->index,
                 queue == &pair->queue[NET_PAIR_RX] ? "receive" : "transmit",
-                queue->driver.error.what);
+                queue->q.driver.error.what);
     }
     pair->errors.other++;
 }
@@ -259,7 +265,7 @@ static unsigned int collect_sent(NetPair *pair)
     uint32_t slot, len;
     int ret;
 
-    while ((ret = vring_driver_collect(&tx->driver, tx->packed, &slot, &len)) > 0) {
+    while ((ret = vring_driver_collect(&tx->q.driver, tx->q.packed, &slot, &len)) > 0) {
         pair->free_slots[pair->n_free++] = (uint16_t)slot;
         n++;
     }
@@ -269,21 +275,30 @@ static unsigned int collect_sent(NetPair *pair)
     return n;
 }
 
-/* Compares the packet in pair->incoming, of which the device wrote @len bytes. */
-static void check_packet(NetPair *pair, uint32_t len)
+/* Whether the packet in pair->incoming, of which the device wrote @len bytes, is as it was sent. */
+static bool packet_is_whole(NetPair *pair, uint32_t len, uint64_t *number)
 {
     const uint8_t *packet = pair->incoming + HEADER_SIZE;
+
+    memcpy(number, packet + pair->prefix, sizeof(*number));
+    if (len != HEADER_SIZE + pair->packet_size || *number >= pair->sent ||
+        (pair->prefix && !net_frame_lengths_are(packet, pair->packet_size))) {
+        return false;
+    }
+    make_pattern(pair, *number, pair->pattern);
+    return !memcmp(packet + pair->prefix, pair->pattern, pair->packet_size - pair->prefix);
+}
+
+static void check_packet(NetPair *pair, unsigned int slot, uint32_t len)
+{
     uint64_t number;
 
-    memcpy(&number, packet, sizeof(number));
-    if (len != HEADER_SIZE + pair->packet_size || number >= pair->sent) {
+    if (!packet_is_whole(pair, len, &number)) {
         pair->errors.corrupted++;
         return;
     }
-    make_pattern(pair, number, pair->pattern);
-    if (memcmp(packet, pair->pattern, pair->packet_size)) {
-        pair->errors.corrupted++;
-        return;
+    if (pair->log_epoch) {
+        mark_logged(pair, slot, number);
     }
     if (number < pair->expected) {
         pair->errors.misordered++;
@@ -293,6 +308,13 @@ static void check_packet(NetPair *pair, uint32_t len)
     pair->expected = number + 1;
 }
 
+/* A network may carry frames that we did not send.  If one is ours, but mutilated, it is missed. */
+static bool is_foreign(const NetPair *pair, uint32_t len)
+{
+    return pair->prefix && !(len >= HEADER_SIZE &&
+                             net_frame_is_ours(pair->incoming + HEADER_SIZE, len - HEADER_SIZE));
+}
+
 static unsigned int collect_received(NetPair *pair)
 {
     NetQueue *rx = &pair->queue[NET_PAIR_RX];
@@ -300,9 +322,14 @@ static unsigned int collect_received(NetPair *pair)
     uint32_t slot, len;
     int ret;
 
-    while ((ret = vring_driver_collect(&rx->driver, rx->packed, &slot, &len)) > 0) {
+    while ((ret = vring_driver_collect(&rx->q.driver, rx->q.packed, &slot, &len)) > 0) {
         gather(rx, slot, pair->incoming);
-        check_packet(pair, len);
+        if (is_foreign(pair, len)) {
+            pair->foreign++;
+        } else {
+            check_packet(pair, slot, len);
+            pair->received++;
+        }
         add_slot(rx, slot);
         n++;
     }
@@ -310,8 +337,7 @@ static unsigned int collect_received(NetPair *pair)
         fail_ring(pair, rx);
     }
     if (n) {
-        publish(pair, rx);
-        pair->received += n;
+        pair->syscalls += guest_queue_publish(&rx->q);
         atomic_store_explicit(&pair->progress, pair->received, memory_order_relaxed);
         atomic_store_explicit(&pair->progress_errors, bench_errors_sum(&pair->errors),
                               memory_order_relaxed);
@@ -332,7 +358,7 @@ bool net_pair_enable_calls(NetPair *pair)
     unsigned int i;
 
     for (i = 0; i < 2; i++) {
-        NetQueue *queue = &pair->queue[i];
+        GuestQueue *queue = &pair->queue[i].q;
 
         more |= vring_driver_enable_call(&queue->driver, queue->packed);
     }
@@ -344,7 +370,7 @@ void net_pair_disable_calls(NetPair *pair)
     unsigned int i;
 
     for (i = 0; i < 2; i++) {
-        NetQueue *queue = &pair->queue[i];
+        GuestQueue *queue = &pair->queue[i].q;
 
         vring_driver_disable_call(&queue->driver, queue->packed);
     }

@@ -13,6 +13,7 @@ typedef enum BenchMode {
     BENCH_ENGINE,
     BENCH_THREADS,
     BENCH_VHOST_USER,
+    BENCH_BLK,
 } BenchMode;
 
 /* What a driver does while nothing has come back. */
@@ -31,10 +32,11 @@ typedef struct BenchCpus {
 #define BENCH_MAX_QUEUES 128
 #define BENCH_MAX_RANGES 512
 #define BENCH_MAX_DESCRIPTORS 64
+#define BENCH_MAX_SWITCHES 1000000
 
 typedef struct BenchOptions {
     BenchMode mode;
-    bool guest_packed;          /* vhost-user: the format of all rings */
+    bool guest_packed;          /* vhost-user, blk: the format of all rings */
     bool shadow_packed;
     bool event_idx;
     bool indirect;
@@ -42,15 +44,22 @@ typedef struct BenchOptions {
     bool notify;                /* engine: both peers ask for notifications */
     bool scaling;
     bool json;
-    int descriptors;            /* of a buffer */
+    bool udp;                   /* packets are frames */
+    uint8_t mac[6];             /* that they go to */
+    int descriptors;            /* of a buffer; blk: of a request's data */
     int burst;                  /* buffers */
     int ranges;                 /* of guest memory */
     int queue_size;
     int queues;                 /* vhost-user: queue pairs */
     int packet_size;            /* bytes, virtio_net_hdr not counted */
+    int window;                 /* packets under way; 0: as many as receive buffers */
+    int switches;               /* of LOG_ALL */
+    int depth;                  /* requests under way */
+    int request_size;           /* bytes */
     int rounds;                 /* of --scaling */
     int poll_max_ns;
     int64_t buffers;            /* for each queue; 0: until duration_s is over */
+    int64_t requests;           /* blk: for each queue */
     double duration_s;
     int64_t seed;
     BenchWait wait;
@@ -64,6 +73,12 @@ typedef struct BenchOptions {
  */
 bool bench_options_parse(BenchOptions *options, int *argc, char ***argv, GError **errp);
 void bench_options_clear(BenchOptions *options);
+
+/* Whether svq-bench is the guest: all rings are of one format, which --format says. */
+static inline bool bench_mode_is_guest(BenchMode mode)
+{
+    return mode == BENCH_VHOST_USER || mode == BENCH_BLK;
+}
 
 const char *bench_mode_name(BenchMode mode);
 const char *bench_format_name(bool packed);

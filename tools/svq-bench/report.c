@@ -23,7 +23,8 @@ uint64_t bench_now_ns(void)
 
 uint64_t bench_errors_sum(const BenchErrors *errors)
 {
-    return errors->lost + errors->misordered + errors->corrupted + errors->other;
+    return errors->lost + errors->misordered + errors->corrupted + errors->failed +
+           errors->unlogged + errors->other;
 }
 
 BenchQueue bench_report_total(const BenchReport *report)
@@ -38,9 +39,12 @@ BenchQueue bench_report_total(const BenchReport *report)
         total.syscalls += queue->syscalls;
         total.bursts += queue->bursts;
         total.allocations += queue->allocations;
+        total.foreign += queue->foreign;
         total.errors.lost += queue->errors.lost;
         total.errors.misordered += queue->errors.misordered;
         total.errors.corrupted += queue->errors.corrupted;
+        total.errors.failed += queue->errors.failed;
+        total.errors.unlogged += queue->errors.unlogged;
         total.errors.other += queue->errors.other;
     }
     return total;
@@ -75,8 +79,8 @@ void bench_progress(uint64_t buffers, uint64_t errors)
         return;
     }
     if (progress.told_ns) {
-        fprintf(stderr, "\r%8.2f million buffers  %7.3f Mpps  %" G_GUINT64_FORMAT " errors\033[K",
-                (double)buffers / 1e6,
+        fprintf(stderr, "\r%12" G_GUINT64_FORMAT " buffers  %7.3f Mpps  %" G_GUINT64_FORMAT
+                " errors\033[K", buffers,
                 1e3 * (double)(buffers - progress.told_buffers) / (double)(now - progress.told_ns),
                 errors);
         progress.shown = true;
@@ -111,16 +115,23 @@ static void print_row(const char *name, const BenchQueue *queue)
 
 static void print_heading(const BenchOptions *options)
 {
-    if (options->mode == BENCH_VHOST_USER) {
-        printf("%s, %d queue pair%s, %s rings", options->socket_path, options->queues,
+    const char *what = options->mode == BENCH_BLK ? "queue" : "queue pair";
+
+    if (bench_mode_is_guest(options->mode)) {
+        printf("%s, %d %s%s, %s rings", options->socket_path, options->queues, what,
                options->queues > 1 ? "s" : "", bench_format_name(options->guest_packed));
     } else {
         printf("%s, guest %s, shadow %s", bench_mode_name(options->mode),
                bench_format_name(options->guest_packed), bench_format_name(options->shadow_packed));
     }
-    printf(", %d descriptor%s%s, burst %d, event index %s%s\n", options->descriptors,
-           options->descriptors > 1 ? "s" : "", options->indirect ? " (indirect)" : "",
-           options->burst, options->event_idx ? "on" : "off",
+    printf(", %d descriptor%s%s", options->descriptors, options->descriptors > 1 ? "s" : "",
+           options->indirect ? " (indirect)" : "");
+    if (options->mode == BENCH_BLK) {
+        printf(", requests of %d bytes, depth %d", options->request_size, options->depth);
+    } else {
+        printf(", burst %d", options->burst);
+    }
+    printf(", event index %s%s\n", options->event_idx ? "on" : "off",
            options->in_order ? ", in order" : "");
 }
 
@@ -144,11 +155,22 @@ static void print_table(const BenchReport *report, const BenchOptions *options)
     } else {
         printf("allocations: not counted in this build\n");
     }
+    if (report->switches.n) {
+        const BenchSwitches *switches = &report->switches;
+
+        printf("switches: %u, in us p50 %.1f, p99 %.1f, max %.1f; pages looked up in the log: %"
+               G_GUINT64_FORMAT "\n", switches->n, (double)switches->p50_ns / 1e3,
+               (double)switches->p99_ns / 1e3, (double)switches->max_ns / 1e3, switches->pages);
+    }
+    if (total.foreign) {
+        printf("frames of other origin: %" G_GUINT64_FORMAT "\n", total.foreign);
+    }
     if (bench_errors_sum(&total.errors)) {
         printf("errors: %" G_GUINT64_FORMAT " lost, %" G_GUINT64_FORMAT
                " out of order or twice, %" G_GUINT64_FORMAT " corrupted, %" G_GUINT64_FORMAT
-               " other\n", total.errors.lost, total.errors.misordered, total.errors.corrupted,
-               total.errors.other);
+               " failed, %" G_GUINT64_FORMAT " pages not logged, %" G_GUINT64_FORMAT " other\n",
+               total.errors.lost, total.errors.misordered, total.errors.corrupted,
+               total.errors.failed, total.errors.unlogged, total.errors.other);
     }
     if (report->scaling) {
         printf("scaling: one queue %.3f Mpps, %u queues %.3f Mpps: %.2f times\n",
@@ -190,11 +212,16 @@ static void add_queue(JsonBuilder *builder, const BenchQueue *queue)
     add_uint(builder, "lost", queue->errors.lost);
     add_uint(builder, "misordered", queue->errors.misordered);
     add_uint(builder, "corrupted", queue->errors.corrupted);
+    add_uint(builder, "failed", queue->errors.failed);
+    add_uint(builder, "unlogged", queue->errors.unlogged);
     add_uint(builder, "ns", queue->ns);
     add_double(builder, "ns_per_buffer", ratio(queue->ns, queue->buffers));
     add_double(builder, "mpps", 1e3 * ratio(queue->buffers, queue->ns));
     add_uint(builder, "syscalls", queue->syscalls);
     add_double(builder, "syscalls_per_buffer", ratio(queue->syscalls, queue->buffers));
+    if (queue->foreign) {
+        add_uint(builder, "foreign", queue->foreign);
+    }
     if (queue->bursts) {
         add_uint(builder, "bursts", queue->bursts);
     }
@@ -212,18 +239,45 @@ static void add_queue(JsonBuilder *builder, const BenchQueue *queue)
 static void add_settings(JsonBuilder *builder, const BenchOptions *options)
 {
     add_string(builder, "mode", bench_mode_name(options->mode));
-    add_string(builder, options->mode == BENCH_VHOST_USER ? "format" : "guest",
+    add_string(builder, bench_mode_is_guest(options->mode) ? "format" : "guest",
                bench_format_name(options->guest_packed));
-    if (options->mode != BENCH_VHOST_USER) {
+    if (!bench_mode_is_guest(options->mode)) {
         add_string(builder, "shadow", bench_format_name(options->shadow_packed));
     }
     add_uint(builder, "descriptors", (uint64_t)options->descriptors);
-    add_uint(builder, "burst", (uint64_t)options->burst);
+    if (options->mode == BENCH_BLK) {
+        add_uint(builder, "request_size", (uint64_t)options->request_size);
+        add_uint(builder, "depth", (uint64_t)options->depth);
+    } else {
+        add_uint(builder, "burst", (uint64_t)options->burst);
+    }
     add_uint(builder, "ranges", (uint64_t)options->ranges);
     add_uint(builder, "queue_size", (uint64_t)options->queue_size);
     add_bool(builder, "event_idx", options->event_idx);
     add_bool(builder, "indirect", options->indirect);
     add_bool(builder, "in_order", options->in_order);
+}
+
+static void add_scaling(JsonBuilder *builder, const BenchScaling *scaling)
+{
+    json_builder_set_member_name(builder, "scaling");
+    json_builder_begin_object(builder);
+    add_double(builder, "one_mpps", scaling->one_mpps);
+    add_double(builder, "all_mpps", scaling->all_mpps);
+    add_double(builder, "ratio", scaling->ratio);
+    json_builder_end_object(builder);
+}
+
+static void add_switches(JsonBuilder *builder, const BenchSwitches *switches)
+{
+    json_builder_set_member_name(builder, "switches");
+    json_builder_begin_object(builder);
+    add_uint(builder, "n", switches->n);
+    add_uint(builder, "p50_ns", switches->p50_ns);
+    add_uint(builder, "p99_ns", switches->p99_ns);
+    add_uint(builder, "max_ns", switches->max_ns);
+    add_uint(builder, "pages", switches->pages);
+    json_builder_end_object(builder);
 }
 
 static void print_json(const BenchReport *report, const BenchOptions *options)
@@ -246,12 +300,10 @@ static void print_json(const BenchReport *report, const BenchOptions *options)
     }
     json_builder_end_array(builder);
     if (report->scaling) {
-        json_builder_set_member_name(builder, "scaling");
-        json_builder_begin_object(builder);
-        add_double(builder, "one_mpps", report->scaling->one_mpps);
-        add_double(builder, "all_mpps", report->scaling->all_mpps);
-        add_double(builder, "ratio", report->scaling->ratio);
-        json_builder_end_object(builder);
+        add_scaling(builder, report->scaling);
+    }
+    if (report->switches.n) {
+        add_switches(builder, &report->switches);
     }
     json_builder_end_object(builder);
     root = json_builder_get_root(builder);

@@ -15,6 +15,8 @@ typedef struct BenchErrors {
     uint64_t lost;          /* numbers that are missing */
     uint64_t misordered;    /* twice, or late */
     uint64_t corrupted;     /* content or length is wrong */
+    uint64_t failed;        /* the device says so */
+    uint64_t unlogged;      /* pages of them that a dirty log lacks */
     uint64_t other;         /* the ring is broken, or the run did not end */
 } BenchErrors;
 
@@ -24,6 +26,7 @@ typedef struct BenchQueue {
     uint64_t syscalls;
     uint64_t bursts;        /* 0: not known */
     uint64_t allocations;
+    uint64_t foreign;       /* --udp: frames that are none of ours */
     BenchErrors errors;
     int cpu;                /* of the driver's thread; -1: not told */
 } BenchQueue;
@@ -33,11 +36,19 @@ typedef struct BenchScaling {
     double ratio;
 } BenchScaling;
 
+/* Of LOG_ALL, see switches.h. */
+typedef struct BenchSwitches {
+    unsigned int n;
+    uint64_t p50_ns, p99_ns, max_ns;
+    uint64_t pages;         /* that were looked for in the log */
+} BenchSwitches;
+
 typedef struct BenchReport {
     unsigned int n;         /* queues */
     BenchQueue *queues;
     uint64_t ns;            /* of the whole run */
     const BenchScaling *scaling;    /* or NULL */
+    BenchSwitches switches;
 } BenchReport;
 
 uint64_t bench_errors_sum(const BenchErrors *errors);
