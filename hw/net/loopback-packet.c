@@ -42,18 +42,35 @@ static int64_t measure(const VringSegment *seg, unsigned int n, uint32_t flags, 
     return bytes;
 }
 
-/* Turns the addresses of @n segments into host pointers, in place. 0, or -EPROTO. */
-static int resolve(const MemoryMap *map, VringSegment *seg, unsigned int n, VringError *error)
+/*
+ * Turns the addresses of *n segments into host pointers, in place.  One that straddles regions
+ * becomes several, up to @max in all.  0, or -EPROTO.
+ */
+static int resolve(const MemoryMap *map, VringSegment *seg, unsigned int *n, unsigned int max,
+                   VringError *error)
 {
     unsigned int i;
 
-    for (i = 0; i < n; i++) {
-        void *host = memory_map_host(map, seg[i].addr, seg[i].len);
+    for (i = 0; i < *n; i++) {
+        const uint64_t addr = seg[i].addr;
+        const MemoryRange *range = memory_map_find(map, addr);
+        const uint64_t offset = addr - range->gpa;
 
-        if (!host) {
-            return vring_fail(error, "buffer leaves the memory", "2.7.5", i, seg[i].addr);
+        if (offset >= range->size) {
+            return vring_fail(error, "buffer leaves the memory", "2.7.5", i, addr);
         }
-        seg[i].addr = (uintptr_t)host;
+        if (seg[i].len > range->size - offset) {
+            const uint32_t part = (uint32_t)(range->size - offset);
+
+            if (*n == max) {
+                return vring_fail(error, "buffer straddles too many memory regions", NULL, i, addr);
+            }
+            memmove(&seg[i + 2], &seg[i + 1], (*n - i - 1) * sizeof(*seg));
+            seg[i + 1] = (VringSegment){ addr + part, seg[i].len - part, seg[i].flags };
+            seg[i].len = part;
+            (*n)++;
+        }
+        seg[i].addr = (uintptr_t)(range->host + offset);
     }
     return 0;
 }
@@ -242,12 +259,14 @@ int loopback_packet_move(LoopbackPair *pair, const MemoryMap *map)
     if (ret == 0) {
         return 0;
     }
-    if (ret > 0 && resolve(map, pair->tx_segments, pair->n_tx_segments, &tx->error) < 0) {
+    if (ret > 0 && resolve(map, pair->tx_segments, &pair->n_tx_segments, pair->max_segments,
+                           &tx->error) < 0) {
         loopback_pair_break(pair, "transmit", &tx->error);
         return 0;
     }
     if (ret == -EPROTO ||
-        (ret > 0 && resolve(map, pair->rx_segments, pair->rx.n_segments, &rx->error) < 0)) {
+        (ret > 0 && resolve(map, pair->rx_segments, &pair->rx.n_segments, pair->max_segments,
+                            &rx->error) < 0)) {
         loopback_pair_break(pair, "receive", &rx->error);
         return 0;
     }

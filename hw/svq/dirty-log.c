@@ -21,19 +21,20 @@ DirtyLog *dirty_log_new(MemoryRegion *region, GError **errp)
     log->words = (_Atomic uint64_t *)region->host;
     /* The last word may be there in part: the mapping goes on to the end of its page. */
     log->n_pages = region->size > UINT64_MAX / 8 ? UINT64_MAX : region->size * 8;
-    g_atomic_ref_count_init(&log->refs);
+    atomic_init(&log->refs, 1);
     return log;
 }
 
 DirtyLog *dirty_log_ref(DirtyLog *log)
 {
-    g_atomic_ref_count_inc(&log->refs);
+    atomic_fetch_add_explicit(&log->refs, 1, memory_order_relaxed);
     return log;
 }
 
 void dirty_log_unref(DirtyLog *log)
 {
-    if (log && g_atomic_ref_count_dec(&log->refs)) {
+    /* Each release pairs with the acquire of the last. */
+    if (log && atomic_fetch_sub_explicit(&log->refs, 1, memory_order_acq_rel) == 1) {
         memory_region_unref(log->region);
         g_free(log);
     }

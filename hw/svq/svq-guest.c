@@ -102,6 +102,9 @@ static void guest_disconnected(void *opaque)
     dev->status = 0;
     svq_device_forget_log(dev);
     svq_mode_forget(dev);
+    if (dev->backend->connected && dev->backend->ops->forget_memory) {
+        dev->backend->ops->forget_memory(dev->backend);
+    }
     svq_device_set_map(dev, memory_map_new(NULL, 0, NULL), NULL);
 }
 

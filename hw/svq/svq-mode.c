@@ -226,26 +226,24 @@ static int undo(Switch *sw, bool suspended, GError **errp)
 }
 
 /* Each moving ring goes from one to the other. */
-static void exchange_rings(Switch *sw)
+static int exchange_rings(Switch *sw, GError **errp)
 {
     SvqDevice *dev = sw->dev;
     unsigned int i;
+    int ret = 0;
 
     dev->passthrough = sw->passthrough;
-    for (i = 0; i < dev->n_queues; i++) {
+    for (i = 0; i < dev->n_queues && ret == 0; i++) {
         SvqQueue *queue = &dev->queues[i];
-        g_autoptr(GError) error = NULL;
 
         if (is_moving(sw, queue)) {
             svq_queue_settle(queue);
-            if (svq_queue_start(queue, &error) < 0) {
-                svq_queue_refuse(queue, error);
-            } else {
-                queue->moved = true;
-            }
+            ret = svq_queue_start(queue, errp);
+            queue->moved = ret == 0;
         }
     }
     end_phase(sw, PHASE_RINGS);
+    return ret;
 }
 
 /* Either side may have missed a notification: the one had it that is not there any more. */
@@ -285,11 +283,12 @@ static int try_switch(Switch *sw, GError **errp)
         }
         return -EBUSY;
     }
-    if (ret < 0) {
-        return ret;
+    if (ret == 0) {
+        ret = exchange_rings(sw, errp);
     }
-    exchange_rings(sw);
-    ret = resume_device(sw, errp);
+    if (ret == 0) {
+        ret = resume_device(sw, errp);
+    }
     if (ret == 0) {
         notify_both(sw->dev);
     }

@@ -395,6 +395,22 @@ static bool reset_device(SvqDevice *dev)
     return true;
 }
 
+/* A device that can be suspended, if not resumed, says where its ring stands. */
+static void ask_base(SvqQueue *queue)
+{
+    VhostDevice *backend = queue->dev->backend;
+    g_autoptr(GError) error = NULL;
+
+    if (!backend->connected || !backend->tells_base) {
+        return;
+    }
+    if (backend->ops->ring_stop(backend, queue->index, &queue->told, &error) == 0) {
+        queue->parted = true;
+    } else {
+        g_warning("%s queue %u: %s", queue->dev->id, queue->index, error->message);
+    }
+}
+
 /* Takes all rings from a device that lets go of them by a reset alone. */
 static void stop_fixed(SvqDevice *dev)
 {
@@ -404,12 +420,13 @@ static void stop_fixed(SvqDevice *dev)
     for (i = 0; i < dev->n_queues; i++) {
         if (dev->queues[i].started) {
             detach_queue(&dev->queues[i]);
+            ask_base(&dev->queues[i]);
         }
     }
     lost = !reset_device(dev);
     for (i = 0; i < dev->n_queues; i++) {
         if (dev->queues[i].started) {
-            settle_queue(&dev->queues[i], false, lost);
+            settle_queue(&dev->queues[i], dev->queues[i].parted, lost);
         }
     }
 }

@@ -21,11 +21,14 @@ enum { VDPA_SPACE_BUFFERS, VDPA_SPACE_RINGS, VDPA_SPACES };
 
 /* One mapping that the kernel has. */
 typedef struct VdpaMapping {
-    MemoryRegion *region;       /* a reference: some devices look through our own mapping of it */
+    uint64_t serial;            /* of @region */
     uint64_t iova;
+    uint64_t size;              /* bytes */
+    uint64_t host;
+    MemoryRegion *region;       /* a reference: some devices look through our own mapping of it */
 } VdpaMapping;
 
-/* All mappings of an address space, by the serial numbers of their regions. */
+/* All mappings of an address space, by serial number. */
 typedef struct VdpaSpace {
     VdpaMapping *maps;
     unsigned int n;

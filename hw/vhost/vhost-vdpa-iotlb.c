@@ -46,8 +46,8 @@ static int send_message(VhostVdpa *d, uint32_t asid, uint8_t type, const VdpaMap
     message.iotlb.type = type;
     if (mapping) {
         message.iotlb.iova = mapping->iova;
-        message.iotlb.size = mapping->region->size;
-        message.iotlb.uaddr = (uintptr_t)mapping->region->host;
+        message.iotlb.size = mapping->size;
+        message.iotlb.uaddr = mapping->host;
         message.iotlb.perm = VHOST_ACCESS_RW;
     }
     ret = d->kernel->write(d->kernel, d->fd, &message);
@@ -84,10 +84,10 @@ static uint64_t locked_bytes(void)
 }
 
 /* For messages. */
-static char *describe_range(const VhostVdpa *d, const MemoryRegion *region, uint64_t iova)
+static char *describe_range(const VhostVdpa *d, uint64_t iova, uint64_t size)
 {
     return g_strdup_printf("%s: memory at 0x%" PRIx64 "-0x%" PRIx64, d->dev.id, iova,
-                           iova + (region->size - 1));
+                           iova + (size - 1));
 }
 
 /* Why the kernel refused @added[i], as far as it can be told. */
@@ -95,18 +95,19 @@ static int explain_refusal(VhostVdpa *d, const Difference *diff, unsigned int i,
                            GError **errp)
 {
     const VdpaMapping *mapping = diff->added[i];
-    g_autofree char *range = describe_range(d, mapping->region, mapping->iova);
-    uint64_t needed = locked_bytes();
+    g_autofree char *range = describe_range(d, mapping->iova, mapping->size);
+    const uint64_t locked = locked_bytes();
+    uint64_t needed = locked;
     struct rlimit limit;
 
     if (ret == -ENOTCONN) {
         return vhost_vdpa_error(errp, ENOTCONN, "%s is gone", d->dev.id);
     }
     for (; i < diff->n_added; i++) {
-        needed += diff->added[i]->region->size;
+        needed += diff->added[i]->size;
     }
     if (getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
-        needed > limit.rlim_cur) {
+        locked + mapping->size > limit.rlim_cur) {
         return vhost_vdpa_error(errp, ENOMEM,
                                 "%s cannot be mapped: %" PRIu64 " MiB have to be locked in memory, "
                                 "and the limit is %" PRIu64 " MiB; raise it (ulimit -l, "
@@ -211,10 +212,10 @@ static void difference_init(Difference *diff, uint32_t asid, const VdpaSpace *fr
         VdpaMapping *a = i < from->n ? &from->maps[i] : NULL;
         VdpaMapping *b = j < to->n ? &to->maps[j] : NULL;
 
-        if (a && b && a->region == b->region && a->iova == b->iova) {
+        if (a && b && a->serial == b->serial && a->iova == b->iova) {
             i++;
             j++;
-        } else if (!b || (a && a->region->serial <= b->region->serial)) {
+        } else if (!b || (a && a->serial <= b->serial)) {
             diff->removed[diff->n_removed++] = a;
             i++;
         } else {
@@ -234,7 +235,7 @@ static int compare_serials(const void *a, const void *b)
 {
     const VdpaMapping *x = a, *y = b;
 
-    return (x->region->serial > y->region->serial) - (x->region->serial < y->region->serial);
+    return (x->serial > y->serial) - (x->serial < y->serial);
 }
 
 static bool any_ring_is_not_apart(const VhostVdpa *d)
@@ -263,7 +264,13 @@ static void plan_space(const VhostVdpa *d, const MemoryMap *map, uint32_t asid, 
                                                    : !region->rings || both;
 
         if (here) {
-            space->maps[space->n++] = (VdpaMapping){ memory_region_ref(region), region->iova };
+            space->maps[space->n++] = (VdpaMapping){
+                .serial = region->serial,
+                .iova = region->iova,
+                .size = region->size,
+                .host = (uintptr_t)region->host,
+                .region = memory_region_ref(region),
+            };
         }
     }
     qsort(space->maps, space->n, sizeof(space->maps[0]), compare_serials);
@@ -324,7 +331,7 @@ static int check_region(const VhostVdpa *d, const MemoryRegion *region, GError *
 {
     const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
     const uint64_t first = region->iova, last = first + (region->size - 1);
-    g_autofree char *range = describe_range(d, region, first);
+    g_autofree char *range = describe_range(d, first, region->size);
 
     if ((first | region->size | (uintptr_t)region->host) & (page - 1)) {
         return vhost_vdpa_error(errp, EINVAL, "%s is not of whole pages", range);
@@ -381,7 +388,7 @@ bool vhost_vdpa_is_apart(const VhostVdpa *d, uint64_t iova)
     unsigned int i;
 
     for (i = 0; i < space->n; i++) {
-        if (iova - space->maps[i].iova < space->maps[i].region->size) {
+        if (iova - space->maps[i].iova < space->maps[i].size) {
             return true;
         }
     }

@@ -229,6 +229,16 @@ static int vdpa_set_config(VhostDevice *dev, const void *data, uint32_t offset, 
     return ret;
 }
 
+static void vdpa_forget_memory(VhostDevice *dev)
+{
+    VhostVdpa *d = vhost_vdpa_of(dev);
+    g_autoptr(GError) error = NULL;
+
+    if (vhost_vdpa_check_connected(d, NULL) == 0 && vhost_vdpa_unmap_all(d, &error) < 0) {
+        g_warning("%s", error->message);
+    }
+}
+
 const VhostDeviceOps vhost_vdpa_ops = {
     .type = "vhost-vdpa",
     .set_features = vdpa_set_features,
@@ -245,5 +255,6 @@ const VhostDeviceOps vhost_vdpa_ops = {
     .get_config = vdpa_get_config,
     .set_config = vdpa_set_config,
     .reset = vhost_vdpa_reset,
+    .forget_memory = vdpa_forget_memory,
     .free = vhost_vdpa_free,
 };

@@ -95,19 +95,20 @@ MemoryRegion *memory_region_new(int fd, uint64_t offset, uint64_t gpa, uint64_t 
     region->serial = ++serials;
     region->mapping = mapping;
     region->mapping_size = mapping_size;
-    g_atomic_ref_count_init(&region->refs);
+    atomic_init(&region->refs, 1);
     return region;
 }
 
 MemoryRegion *memory_region_ref(MemoryRegion *region)
 {
-    g_atomic_ref_count_inc(&region->refs);
+    atomic_fetch_add_explicit(&region->refs, 1, memory_order_relaxed);
     return region;
 }
 
 void memory_region_unref(MemoryRegion *region)
 {
-    if (!g_atomic_ref_count_dec(&region->refs)) {
+    /* Each release pairs with the acquire of the last. */
+    if (atomic_fetch_sub_explicit(&region->refs, 1, memory_order_acq_rel) > 1) {
         return;
     }
     munmap(region->mapping, region->mapping_size);

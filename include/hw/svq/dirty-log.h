@@ -28,7 +28,7 @@ typedef struct DirtyLog {
     _Atomic uint64_t *words;    /* little-endian */
     uint64_t n_pages;
     MemoryRegion *region;       /* what @words lie in */
-    gatomicrefcount refs;
+    _Atomic unsigned int refs;
 } DirtyLog;
 
 /* Bits of words that the log has not got yet, by word number modulo DIRTY_LOG_CACHE. */

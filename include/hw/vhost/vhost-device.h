@@ -85,6 +85,11 @@ typedef struct VhostDeviceOps {
      */
     int (*send_rarp)(VhostDevice *dev, uint64_t mac, GError **errp);
     int (*reset)(VhostDevice *dev, GError **errp);
+    /*
+     * After a reset, which may leave the memory mapped for a later start: there will be none with it.
+     * NULL: nothing to do.
+     */
+    void (*forget_memory)(VhostDevice *dev);
     void (*free)(VhostDevice *dev);
 } VhostDeviceOps;
 

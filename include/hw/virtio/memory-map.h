@@ -15,6 +15,7 @@
 #define HW_VIRTIO_MEMORY_MAP_H
 
 #include <glib.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -36,7 +37,7 @@ typedef struct MemoryRegion {
     /* private */
     void *mapping;
     size_t mapping_size;
-    gatomicrefcount refs;
+    _Atomic unsigned int refs;
 } MemoryRegion;
 
 /* What a translation needs of a region, on half a cache line. */
