@@ -33,6 +33,7 @@ typedef struct SvqQueue {
     bool addr_set, kick_set, enabled;
     uint32_t base;              /* as in vhost messages */
     bool base_is_ours;          /* where we stopped, not what the VMM said */
+    bool base_lost;             /* a device had the ring, and went without a word */
     uint32_t vmm_base;          /* what it said last */
     bool was_started;           /* since the VMM connected: what it says of the ring now counts */
     EventNotifier kick, call, err;

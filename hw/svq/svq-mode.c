@@ -35,6 +35,12 @@ static bool is_switchable(const VhostDevice *backend)
     return backend->tells_base && !backend->rings_fixed;
 }
 
+static bool wants_passthrough(const SvqDevice *dev)
+{
+    return dev->mode == SVQ_MODE_PASSTHROUGH ||
+           (dev->mode == SVQ_MODE_AUTO && !dev->log_all && !dev->only_shadow);
+}
+
 void svq_mode_choose(SvqDevice *dev)
 {
     const VhostDevice *backend = dev->backend;
@@ -45,7 +51,7 @@ void svq_mode_choose(SvqDevice *dev)
                   "shadowed all the time", dev->id, backend->id);
         dev->mode = SVQ_MODE_SHADOW;
     }
-    dev->passthrough = dev->mode != SVQ_MODE_SHADOW;
+    dev->passthrough = wants_passthrough(dev);
 }
 
 static const char *refuses_passthrough(const SvqQueue *queue)
@@ -79,12 +85,6 @@ int svq_mode_check(SvqQueue *queue, GError **errp)
     dev->only_shadow = true;
     svq_mode_update(dev);
     return 0;
-}
-
-static bool wants_passthrough(const SvqDevice *dev)
-{
-    return dev->mode == SVQ_MODE_PASSTHROUGH ||
-           (dev->mode == SVQ_MODE_AUTO && !dev->log_all && !dev->only_shadow);
 }
 
 static bool is_moving(const Switch *sw, const SvqQueue *queue)
@@ -146,8 +146,25 @@ static int suspend_device(Switch *sw, GError **errp)
     return ret;
 }
 
-/* Takes the moving rings away.  -EBUSY: one of them cannot be taken on; else the device failed. */
-static int take_rings(Switch *sw, GError **errp)
+/* Where its ring stands.  A device that is not suspended as a whole lets go of it by that. */
+static int ask_queue(SvqQueue *queue, GError **errp)
+{
+    VhostDevice *backend = queue->dev->backend;
+
+    if (backend->ops->suspend) {
+        return backend->ops->ring_base(backend, queue->index, &queue->told, errp);
+    }
+    if (backend->ops->ring_stop(backend, queue->index, &queue->told, errp) < 0) {
+        return -EIO;
+    }
+    queue->parted = true;
+    return 0;
+}
+
+/*
+ * Asks where the moving rings stand.  -EBUSY: one of them cannot be taken on; else the device failed.
+ */
+static int ask_rings(Switch *sw, GError **errp)
 {
     SvqDevice *dev = sw->dev;
     unsigned int i;
@@ -157,16 +174,35 @@ static int take_rings(Switch *sw, GError **errp)
         SvqQueue *queue = &dev->queues[i];
 
         if (is_moving(sw, queue)) {
-            ret = dev->backend->ops->ring_stop(dev->backend, i, &queue->told, errp);
-            if (ret < 0) {
+            if (ask_queue(queue, errp) < 0) {
                 return -EIO;
             }
-            queue->parted = true;
             ret = check_queue(queue, errp);
         }
     }
     end_phase(sw, PHASE_STATE);
     return ret;
+}
+
+/* Takes the ring away, unless that is done, which has not moved since the device was asked. */
+static int part_queue(SvqQueue *queue, GError **errp)
+{
+    VhostDevice *backend = queue->dev->backend;
+    const VringBase asked = queue->told;
+
+    if (queue->parted) {
+        return 0;
+    }
+    if (backend->ops->ring_stop(backend, queue->index, &queue->told, errp) < 0) {
+        return -EIO;
+    }
+    queue->parted = true;
+    if (queue->told.avail != asked.avail || queue->told.used != asked.used) {
+        g_set_error(errp, G_FILE_ERROR, G_FILE_ERROR_IO,
+                    "queue %u: the device goes on though it is suspended", queue->index);
+        return -EIO;
+    }
+    return 0;
 }
 
 static int resume_device(Switch *sw, GError **errp)
@@ -178,7 +214,7 @@ static int resume_device(Switch *sw, GError **errp)
     return ret;
 }
 
-/* The rings that the device has let go of are its own again, where it left them. */
+/* Rings that a device which cannot be suspended has let go of are its own again, where it left them. */
 static int give_back_rings(Switch *sw, GError **errp)
 {
     SvqDevice *dev = sw->dev;
@@ -237,9 +273,12 @@ static int exchange_rings(Switch *sw, GError **errp)
         SvqQueue *queue = &dev->queues[i];
 
         if (is_moving(sw, queue)) {
-            svq_queue_settle(queue);
-            ret = svq_queue_start(queue, errp);
-            queue->moved = ret == 0;
+            ret = part_queue(queue, errp);
+            if (ret == 0) {
+                svq_queue_settle(queue);
+                ret = svq_queue_start(queue, errp);
+                queue->moved = ret == 0;
+            }
         }
     }
     end_phase(sw, PHASE_RINGS);
@@ -271,7 +310,7 @@ static int try_switch(Switch *sw, GError **errp)
 
     suspended = ret == 0;
     if (ret == 0) {
-        ret = take_rings(sw, errp);
+        ret = ask_rings(sw, errp);
     } else if (sw->dev->backend->connected) {
         ret = -EBUSY;
     }
@@ -413,7 +452,8 @@ void svq_mode_update(SvqDevice *dev)
         dev->passthrough = sw.passthrough;
         restart(dev);
     }
-    if (late && dev->log_all && dev->log) {
+    if ((late || ret < 0) && dev->log_all && dev->log) {
+        /* It was not seen what the device wrote in the meantime. */
         svq_device_log_all_memory(dev);
     }
 }

@@ -17,9 +17,8 @@
 #define SETTLE_MS 5
 
 /* The guest's rings are named by the VMM's user addresses (vhost-user, SET_VRING_ADDR). */
-static bool find_guest_areas(SvqQueue *queue, VringAreas *areas)
+static bool find_guest_areas(SvqQueue *queue, const MemoryMap *map, VringAreas *areas)
 {
-    const MemoryMap *map = queue->dev->map;
     const VhostVringAddr *addr = &queue->addr;
     const bool packed = queue->guest_packed;
 
@@ -95,7 +94,7 @@ bool svq_queue_describe_guest(SvqQueue *queue, VringConfig *config, GError **err
             .base = decode_base(queue, queue->vmm_base, false),
         },
     };
-    if (find_guest_areas(queue, &config->areas)) {
+    if (find_guest_areas(queue, dev->map, &config->areas)) {
         return true;
     }
     g_set_error(errp, G_FILE_ERROR, G_FILE_ERROR_FAULT,
@@ -229,6 +228,12 @@ static int start_queue(SvqQueue *queue, GError **errp)
         !svq_device_any_started(dev)) {
         svq_device_stop(dev);
     }
+    if (queue->base_lost) {
+        g_set_error(errp, G_FILE_ERROR, G_FILE_ERROR_FAILED,
+                    "%s queue %u: nobody knows where it stands; the guest has to reset it", dev->id,
+                    queue->index);
+        return -ENODATA;
+    }
     ret = dev->device_started ? 0 : svq_backend_start(dev, errp);
     if (ret == 0) {
         ret = svq_mode_check(queue, errp);
@@ -296,6 +301,7 @@ static uint32_t find_passthrough_base(SvqQueue *queue, bool told)
 
         g_warning("%s queue %u: where it goes on is uncertain: %s", queue->dev->id, queue->index,
                   words);
+        queue->base_lost = true;
     }
     return svq_queue_encode_base(queue, base);
 }
@@ -305,7 +311,7 @@ static void stop_passthrough(SvqQueue *queue, bool told)
     SvqDevice *dev = queue->dev;
 
     queue->base = find_passthrough_base(queue, told);
-    if (dev->log_all) {
+    if (dev->log_all && dev->put_off_said) {
         /* It should have been a shadow, but that had been put off. */
         queue->unlogged = !dev->log;
         if (dev->log) {
@@ -453,6 +459,43 @@ void svq_device_stop(SvqDevice *dev)
     svq_mode_update(dev);
 }
 
+/* Whether all that pass through could go on after a reset of a device that does not tell. */
+static bool survives_restart(const SvqDevice *dev)
+{
+    unsigned int i;
+
+    for (i = 0; i < dev->n_queues && !dev->backend->tells_base; i++) {
+        SvqQueue *queue = &dev->queues[i];
+        VringConfig config;
+        VringError error;
+        VringBase base;
+
+        if (queue->started && queue->passthrough &&
+            svq_queue_describe_guest(queue, &config, NULL) &&
+            vring_takeover_untold(&config, queue->ring.base, &base, &error) < 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void refuse_late(SvqDevice *dev)
+{
+    unsigned int i;
+
+    for (i = 0; i < dev->n_queues; i++) {
+        SvqQueue *queue = &dev->queues[i];
+        g_autoptr(GError) error = NULL;
+
+        if (is_due(queue)) {
+            error = g_error_new(G_FILE_ERROR, G_FILE_ERROR_NOSYS,
+                                "%s queue %u: cannot be added while others pass through: the device "
+                                "does not tell where they would go on", dev->id, i);
+            svq_queue_refuse(queue, error);
+        }
+    }
+}
+
 static gboolean settle(void *opaque)
 {
     SvqDevice *dev = opaque;
@@ -464,7 +507,9 @@ static gboolean settle(void *opaque)
     for (i = 0; i < dev->n_queues; i++) {
         late |= is_due(&dev->queues[i]);
     }
-    if (late && dev->device_driver_ok) {
+    if (late && dev->device_driver_ok && !survives_restart(dev)) {
+        refuse_late(dev);
+    } else if (late && dev->device_driver_ok) {
         svq_device_stop(dev);
     }
     for (i = 0; i < dev->n_queues; i++) {
@@ -503,6 +548,22 @@ static void give_up(SvqQueue *queue)
     svq_queue_refuse(queue, error);
 }
 
+/* A ring that passes through lies at other host addresses now. */
+static void give_moved_ring(SvqQueue *queue, const VringAreas *areas)
+{
+    g_autoptr(GError) error = NULL;
+
+    queue->ring.base = queue->told;
+    queue->ring.areas = *areas;
+    if (give_ring(queue, &error) < 0) {
+        svq_queue_stop(queue);
+        svq_queue_refuse(queue, error);
+        return;
+    }
+    queue->parted = false;
+    svq_queue_kick_device(queue);
+}
+
 void svq_queue_resume(SvqQueue *queue)
 {
     VringConfig config;
@@ -513,6 +574,9 @@ void svq_queue_resume(SvqQueue *queue)
         return;
     }
     if (queue->passthrough) {
+        if (queue->parted) {
+            give_moved_ring(queue, &config.areas);
+        }
         return;
     }
     if (queue->logging) {
@@ -547,6 +611,42 @@ static bool same_regions(const MemoryMap *a, const MemoryMap *b)
     return true;
 }
 
+/* Whether the ring of @queue, which passes through, lies elsewhere for us in @map. */
+static bool is_moved(SvqQueue *queue, const MemoryMap *map)
+{
+    const VringAreas *old = &queue->ring.areas;
+    VringAreas new;
+
+    return !find_guest_areas(queue, map, &new) || new.desc != old->desc ||
+           new.driver != old->driver || new.device != old->device;
+}
+
+/*
+ * Takes the rings that lie elsewhere in @map from a device that works them at our addresses.  One whose
+ * rings are fixed works them at IOVAs, and these have not changed.
+ */
+static void part_moved_rings(SvqDevice *dev, const MemoryMap *map)
+{
+    unsigned int i;
+
+    if (dev->backend->rings_fixed || !dev->backend->connected) {
+        return;
+    }
+    for (i = 0; i < dev->n_queues; i++) {
+        SvqQueue *queue = &dev->queues[i];
+        g_autoptr(GError) error = NULL;
+
+        if (!queue->started || !queue->passthrough || !is_moved(queue, map)) {
+            continue;
+        }
+        if (dev->backend->ops->ring_stop(dev->backend, i, &queue->told, &error) < 0) {
+            g_warning("%s queue %u: %s", dev->id, i, error->message);
+            continue;
+        }
+        queue->parted = true;
+    }
+}
+
 int svq_device_set_map(SvqDevice *dev, MemoryMap *map, GError **errp)
 {
     MemoryMap *old = dev->map, *old_device_map = dev->device_map, *device_map = NULL;
@@ -574,6 +674,7 @@ int svq_device_set_map(SvqDevice *dev, MemoryMap *map, GError **errp)
             detach_queue(&dev->queues[i]);
         }
     }
+    part_moved_rings(dev, map);
     if (device_map) {
         ret = dev->backend->ops->set_memory(dev->backend, device_map, errp);
         ret = svq_backend_forgive_gone(dev, ret, errp);

@@ -153,6 +153,7 @@ int vhost_vdpa_ring_start(VhostDevice *dev, unsigned int index, const VhostRing 
                           GError **errp);
 int vhost_vdpa_ring_enable(VhostDevice *dev, unsigned int index, bool enable, GError **errp);
 int vhost_vdpa_ring_stop(VhostDevice *dev, unsigned int index, VringBase *base, GError **errp);
+int vhost_vdpa_ring_base(VhostDevice *dev, unsigned int index, VringBase *base, GError **errp);
 int vhost_vdpa_ring_set_fd(VhostDevice *dev, unsigned int index, VhostRingFd which, int fd,
                            GError **errp);
 uint32_t vhost_vdpa_ring_max_num(VhostDevice *dev, unsigned int index);

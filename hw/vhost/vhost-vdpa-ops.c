@@ -252,6 +252,7 @@ const VhostDeviceOps vhost_vdpa_ops = {
     .ring_doorbell = vhost_vdpa_ring_doorbell,
     .suspend = vhost_vdpa_suspend,
     .resume = vhost_vdpa_resume,
+    .ring_base = vhost_vdpa_ring_base,
     .get_config = vdpa_get_config,
     .set_config = vdpa_set_config,
     .reset = vhost_vdpa_reset,

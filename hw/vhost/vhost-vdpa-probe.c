@@ -228,6 +228,7 @@ int vhost_vdpa_probe(VhostVdpa *d, GError **errp)
     if (dev->rings_fixed) {
         d->ops.suspend = NULL;
         d->ops.resume = NULL;
+        d->ops.ring_base = NULL;
     }
     dev->ops = &d->ops;
     g_free(d->rings);

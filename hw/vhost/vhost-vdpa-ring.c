@@ -293,6 +293,14 @@ static int get_base(VhostVdpa *d, unsigned int index, VringBase *base, GError **
     return ret;
 }
 
+int vhost_vdpa_ring_base(VhostDevice *dev, unsigned int index, VringBase *base, GError **errp)
+{
+    VhostVdpa *d = vhost_vdpa_of(dev);
+    int ret = check_ring(d, index, errp);
+
+    return ret < 0 ? ret : get_base(d, index, base, errp);
+}
+
 int vhost_vdpa_ring_stop(VhostDevice *dev, unsigned int index, VringBase *base, GError **errp)
 {
     VhostVdpa *d = vhost_vdpa_of(dev);

@@ -44,6 +44,7 @@ static int fake_set_features(VhostDevice *dev, uint64_t features, GError **errp)
 
 static int fake_set_memory(VhostDevice *dev, const MemoryMap *map, GError **errp)
 {
+    g_assert_false(((FakeDevice *)dev)->suspended);
     ((FakeDevice *)dev)->map = map;
     return note(dev, errp, "memory");
 }
@@ -54,26 +55,54 @@ static int fake_set_status(VhostDevice *dev, uint8_t status, GError **errp)
     return note(dev, errp, "status:%x", status);
 }
 
+static bool is_back(const struct FakeRing *kept, const VhostRing *ring)
+{
+    const VringBase base = vring_device_base(&kept->vr);
+
+    return ring->areas.desc == kept->ring.areas.desc && ring->num == kept->ring.num &&
+           ring->base.avail == base.avail && ring->base.used == base.used;
+}
+
+static void forget_ring(FakeDevice *fake, unsigned int index)
+{
+    struct FakeRing *ring = &fake->rings[index];
+
+    if (ring->started || ring->kept) {
+        vring_device_cleanup(&ring->vr);
+    }
+    ring->started = ring->enabled = ring->kept = false;
+}
+
 static int fake_ring_start(VhostDevice *dev, unsigned int index, const VhostRing *ring,
                            GError **errp)
 {
     FakeDevice *fake = (FakeDevice *)dev;
+    struct FakeRing *r = &fake->rings[index];
     const VringConfig config = {
         .num = ring->num,
         .packed = fake->features & VIRTIO_F_BIT(VIRTIO_F_RING_PACKED),
         .event_idx = fake->features & VIRTIO_F_BIT(VIRTIO_F_EVENT_IDX),
+        .in_order = fake->features & VIRTIO_F_BIT(VIRTIO_F_IN_ORDER),
         .areas = ring->areas,
         .base = ring->base,
     };
     int ret = note(dev, errp, "start:%u", index);
 
-    g_assert_false(fake->rings[index].started);
-    if (ret == 0) {
-        fake->rings[index].started = true;
-        fake->rings[index].ring = *ring;
-        g_assert_cmpint(vring_device_init(&fake->rings[index].vr, &config), ==, 0);
+    g_assert_false(r->started);
+    if (ret < 0) {
+        return ret;
     }
-    return ret;
+    if (!r->kept || !is_back(r, ring)) {
+        const bool enabled = r->enabled;
+
+        forget_ring(fake, index);
+        r->enabled = enabled;
+        g_assert_cmpint(vring_device_init(&r->vr, &config), ==, 0);
+    }
+    r->ring = *ring;
+    r->started = true;
+    r->kept = false;
+    return 0;
 }
 
 static int fake_ring_enable(VhostDevice *dev, unsigned int index, bool enable, GError **errp)
@@ -86,22 +115,73 @@ static int fake_ring_enable(VhostDevice *dev, unsigned int index, bool enable, G
 
 static void stop_ring(FakeDevice *fake, unsigned int index)
 {
-    if (fake->rings[index].started) {
-        vring_device_cleanup(&fake->rings[index].vr);
+    struct FakeRing *ring = &fake->rings[index];
+
+    if (!fake->keeps_in_flight) {
+        forget_ring(fake, index);
+        return;
     }
-    fake->rings[index].started = fake->rings[index].enabled = false;
+    ring->kept = true;
+    ring->started = ring->enabled = false;
 }
 
 static int fake_ring_stop(VhostDevice *dev, unsigned int index, VringBase *base, GError **errp)
 {
     FakeDevice *fake = (FakeDevice *)dev;
+    int ret = note(dev, errp, "stop:%u", index);
 
     g_assert_true(fake->rings[index].started);
     if (fake->stopping) {
         fake->stopping(fake, index, fake->opaque);
     }
+    if (ret < 0) {
+        return ret;     /* it may go on with the ring, for all that is known */
+    }
+    if (base) {
+        *base = vring_device_base(&fake->rings[index].vr);
+    }
     stop_ring(fake, index);
-    return note(dev, errp, "stop:%u", index);
+    return 0;
+}
+
+static int fake_ring_base(VhostDevice *dev, unsigned int index, VringBase *base, GError **errp)
+{
+    FakeDevice *fake = (FakeDevice *)dev;
+    int ret = note(dev, errp, "base:%u", index);
+
+    g_assert_true(fake->rings[index].started && fake->suspended);
+    *base = vring_device_base(&fake->rings[index].vr);
+    return ret;
+}
+
+static int fake_ring_set_fd(VhostDevice *dev, unsigned int index, VhostRingFd which, int fd,
+                            GError **errp)
+{
+    VhostRing *ring = &((FakeDevice *)dev)->rings[index].ring;
+    int ret = note(dev, errp, "%s:%u", which == VHOST_RING_KICK ? "kick" : "call", index);
+
+    g_assert_true(((FakeDevice *)dev)->rings[index].started);
+    if (ret == 0) {
+        *(which == VHOST_RING_KICK ? &ring->kick_fd : &ring->call_fd) = fd;
+    }
+    return ret;
+}
+
+static int fake_suspend(VhostDevice *dev, GError **errp)
+{
+    int ret = note(dev, errp, "suspend");
+
+    ((FakeDevice *)dev)->suspended |= ret == 0;
+    return ret;
+}
+
+static int fake_resume(VhostDevice *dev, GError **errp)
+{
+    int ret = note(dev, errp, "resume");
+
+    g_assert_true(((FakeDevice *)dev)->suspended);
+    ((FakeDevice *)dev)->suspended = ret < 0;
+    return ret;
 }
 
 static int fake_get_config(VhostDevice *dev, void *data, uint32_t offset, uint32_t size,
@@ -127,9 +207,10 @@ static int fake_reset(VhostDevice *dev, GError **errp)
     unsigned int i;
 
     for (i = 0; i < FAKE_RINGS; i++) {
-        stop_ring(fake, i);
+        forget_ring(fake, i);
     }
     fake->status = 0;
+    fake->suspended = false;
     fake->map = NULL;
     return note(dev, errp, "reset");
 }
@@ -142,6 +223,7 @@ static const VhostDeviceOps fake_ops = {
     .ring_start = fake_ring_start,
     .ring_enable = fake_ring_enable,
     .ring_stop = fake_ring_stop,
+    .ring_set_fd = fake_ring_set_fd,
     .get_config = fake_get_config,
     .set_config = fake_set_config,
     .send_rarp = fake_send_rarp,
@@ -152,15 +234,24 @@ void fake_device_init(FakeDevice *fake, uint64_t features, unsigned int queue_co
 {
     *fake = (FakeDevice){
         .dev = {
-            .ops = &fake_ops,
+            .ops = &fake->ops,
             .id = (char *)"fake",
             .connected = true,
+            .tells_base = true,
             .features = features,
             .queue_count = queue_count,
             .max_regions = MEMORY_MAP_MAX_REGIONS,
         },
+        .ops = fake_ops,
         .calls = g_string_new(NULL),
     };
+}
+
+void fake_device_can_suspend(FakeDevice *fake)
+{
+    fake->ops.suspend = fake_suspend;
+    fake->ops.ring_base = fake_ring_base;
+    fake->ops.resume = fake_resume;
 }
 
 void fake_device_cleanup(FakeDevice *fake)
@@ -168,7 +259,7 @@ void fake_device_cleanup(FakeDevice *fake)
     unsigned int i;
 
     for (i = 0; i < FAKE_RINGS; i++) {
-        stop_ring(fake, i);
+        forget_ring(fake, i);
     }
     g_string_free(fake->calls, TRUE);
 }
@@ -188,7 +279,7 @@ void fake_device_go(FakeDevice *fake)
     fake->dev.connected = false;
     fake->dev.notify->gone(fake->dev.notify_opaque);
     for (i = 0; i < FAKE_RINGS; i++) {
-        stop_ring(fake, i);
+        forget_ring(fake, i);
     }
 }
 

@@ -2,6 +2,10 @@
 /*
  * A device side made of paper: a VhostDevice that writes down what it is asked, fails when
  * told to, and has its rings worked by the test, by hand.
+ *
+ * It tells where a ring stands as it is, with buffers in flight that the test has taken and not
+ * put back, and takes rings while DRIVER_OK; what it can (dev.tells_base, dev.rings_fixed, its
+ * IOVAs) is the test's to change.
  */
 #ifndef TESTS_LIB_FAKE_DEVICE_H
 #define TESTS_LIB_FAKE_DEVICE_H
@@ -15,9 +19,13 @@ typedef struct FakeDevice FakeDevice;
 
 struct FakeDevice {
     VhostDevice dev;
+    VhostDeviceOps ops;         /* its own: a test may take operations away */
     GString *calls;             /* "features memory status:b start:0 ..." since it was cleared */
     uint64_t features;          /* negotiated */
     uint8_t status;
+    bool suspended;
+    /* A ring that it gets back where it stood has in flight what it had. */
+    bool keeps_in_flight;
     const MemoryMap *map;
     const char *fails;          /* the call that fails, in the words of @calls; NULL: none */
     int fail_with;              /* errno; ENOTCONN: and it is not connected any more */
@@ -26,7 +34,8 @@ struct FakeDevice {
     void *opaque;
     struct FakeRing {
         bool started, enabled;
-        VhostRing ring;
+        bool kept;              /* stopped, and @vr waits for the ring to come back */
+        VhostRing ring;         /* with its descriptors as last set */
         VringDevice vr;
     } rings[FAKE_RINGS];
 };
@@ -34,6 +43,9 @@ struct FakeDevice {
 /* Connected; of so many virtqueues, at most FAKE_RINGS. */
 void fake_device_init(FakeDevice *fake, uint64_t features, unsigned int queue_count);
 void fake_device_cleanup(FakeDevice *fake);
+
+/* It has suspend and resume from now on. */
+void fake_device_can_suspend(FakeDevice *fake);
 
 /* The calls since last asked; free it. */
 char *fake_device_take_calls(FakeDevice *fake);

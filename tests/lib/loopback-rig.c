@@ -54,7 +54,6 @@ void loopback_rig_cleanup(LoopbackRig *rig)
 void loopback_rig_start_ring(LoopbackRig *rig, unsigned int index, uint32_t num)
 {
     LoopbackRigRing *r = &rig->rings[index];
-    VhostRing ring = { 0 };
 
     r->config = (VringConfig){
         .num = num,
@@ -65,15 +64,44 @@ void loopback_rig_start_ring(LoopbackRig *rig, unsigned int index, uint32_t num)
     g_assert_cmpint(vring_driver_init(&r->driver, &r->config, NULL, 0), ==, 0);
     g_assert_cmpint(event_notifier_init(&r->kick), ==, 0);
     g_assert_cmpint(event_notifier_init(&r->call), ==, 0);
-    ring.num = num;
-    ring.base = vring_base_start(r->config.packed);
-    ring.areas = r->config.areas;
-    ring.kick_fd = r->kick.fd;
-    ring.call_fd = r->call.fd;
-    ring.ctx = context(rig, index);
+    loopback_rig_give_ring(rig, index, vring_base_start(r->config.packed));
+    r->started = true;
+}
+
+void loopback_rig_give_ring(LoopbackRig *rig, unsigned int index, VringBase base)
+{
+    const LoopbackRigRing *r = &rig->rings[index];
+    const VhostRing ring = {
+        .num = r->config.num,
+        .base = base,
+        .areas = r->config.areas,
+        .kick_fd = r->kick.fd,
+        .call_fd = r->call.fd,
+        .ctx = context(rig, index),
+    };
+
     g_assert_cmpint(rig->dev->ops->ring_enable(rig->dev, index, true, NULL), ==, 0);
     g_assert_cmpint(rig->dev->ops->ring_start(rig->dev, index, &ring, NULL), ==, 0);
-    r->started = true;
+}
+
+VringBase loopback_rig_take_ring(LoopbackRig *rig, unsigned int index)
+{
+    VringBase base = { UINT16_MAX, UINT16_MAX };
+
+    g_assert_true(rig->dev->tells_base);
+    g_assert_cmpint(rig->dev->ops->ring_stop(rig->dev, index, &base, NULL), ==, 0);
+    return base;
+}
+
+VringBase loopback_rig_expected_base(const LoopbackRig *rig, unsigned int index)
+{
+    const VringDriver *driver = &rig->rings[index].driver;
+    uint16_t used = driver->used_idx;
+
+    if (driver->packed) {
+        used |= vring_packed_wrap(driver->used_flags);
+    }
+    return (VringBase){ used, used };
 }
 
 void loopback_rig_stop_ring(LoopbackRig *rig, unsigned int index)

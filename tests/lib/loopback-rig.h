@@ -46,6 +46,13 @@ void loopback_rig_cleanup(LoopbackRig *rig);
 void loopback_rig_start_ring(LoopbackRig *rig, unsigned int index, uint32_t num);
 void loopback_rig_stop_ring(LoopbackRig *rig, unsigned int index);
 
+/* Takes a started ring from the device, which tells where it stands, and gives it back. */
+VringBase loopback_rig_take_ring(LoopbackRig *rig, unsigned int index);
+void loopback_rig_give_ring(LoopbackRig *rig, unsigned int index, VringBase base);
+
+/* Where the ring stands if nothing is in flight: where the driver has collected to. */
+VringBase loopback_rig_expected_base(const LoopbackRig *rig, unsigned int index);
+
 /* Adds a buffer and kicks only if the device asked for that. */
 void loopback_rig_add(LoopbackRig *rig, unsigned int index, const VringSegment *seg,
                       unsigned int n, uint32_t cookie);

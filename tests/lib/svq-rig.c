@@ -94,12 +94,16 @@ void rig_init(Rig *rig, const RigConfig *config)
         .n_iothreads = RIG_IOTHREADS,
         .queue_size = config->queue_size,
         .lenient_base = config->lenient_base,
+        .mode = config->mode,
     };
     g_autoptr(GError) err = NULL;
 
     rig_init_threads(rig, config->format.poll_max_ns);
     if (config->fake_features) {
         fake_device_init(&rig->fake, config->fake_features, FAKE_RINGS);
+        if (config->prepare_fake) {
+            config->prepare_fake(&rig->fake);
+        }
         device.backend = &rig->fake.dev;
     } else {
         loopback.id = "lo0";

@@ -30,6 +30,8 @@ typedef struct RigConfig {
     uint32_t queue_size;
     bool lenient_base;
     IOThread *device_thread;    /* of the loopback device */
+    SvqMode mode;
+    void (*prepare_fake)(FakeDevice *fake);     /* before the device under test knows it */
 } RigConfig;
 
 typedef struct Rig {

@@ -125,6 +125,81 @@ static void test_behind_all_pairs(const void *format)
     loopback_rig_cleanup(&rig);
 }
 
+/* Stopped with a command in the ring, it takes that one first when it goes on. */
+static void test_goes_on_where_it_was_stopped(const void *format)
+{
+    const uint8_t bytes[] = { 4, 0, 2, 0 };
+    const VringSegment seg[] = {
+        { COMMAND_GPA, sizeof(bytes), 0 }, { STATUS_GPA, 1, VRING_DESC_F_WRITE },
+    };
+    LoopbackRig rig;
+    unsigned int i;
+
+    rig_init(&rig, format, CTRL_VQ | MQ);
+    memcpy(rig.memory + COMMAND_GPA, bytes, sizeof(bytes));
+    loopback_rig_start_ring(&rig, CTRL, CTRL_NUM);
+    for (i = 0; i < 2 * CTRL_NUM; i++) {
+        const VringBase expected = loopback_rig_expected_base(&rig, CTRL);
+        VringBase base;
+
+        loopback_rig_wait_asleep(&rig, CTRL);
+        base = loopback_rig_take_ring(&rig, CTRL);
+        g_assert_cmphex(base.avail, ==, expected.avail);
+        g_assert_cmphex(base.used, ==, expected.used);
+        loopback_rig_add(&rig, CTRL, seg, G_N_ELEMENTS(seg), STATUS_GPA);
+        loopback_rig_give_ring(&rig, CTRL, base);
+        g_assert_cmpuint(loopback_rig_wait_used(&rig, CTRL, STATUS_GPA), ==, 1);
+    }
+    loopback_rig_cleanup(&rig);
+}
+
+/* A command that broke the queue is not lost by its stop: it breaks the queue again. */
+static void test_a_wrong_command_stays_in_the_ring(const void *format)
+{
+    const unsigned int before = atomic_load(&warnings);
+    VringBase expected, base;
+    LoopbackRig rig;
+
+    rig_init(&rig, format, CTRL_VQ | MQ);
+    loopback_rig_start_ring(&rig, CTRL, CTRL_NUM);
+    g_assert_cmpuint(set_pairs(&rig, CTRL, 1), ==, OK);
+    expected = loopback_rig_expected_base(&rig, CTRL);
+    loopback_rig_add_one(&rig, CTRL, LOOPBACK_RIG_MEMORY, 2);
+    wait_warning(before);
+    base = loopback_rig_take_ring(&rig, CTRL);
+    g_assert_cmphex(base.avail, ==, expected.avail);
+    g_assert_cmphex(base.used, ==, expected.used);
+    loopback_rig_give_ring(&rig, CTRL, base);
+    wait_warning(before + 1);
+    loopback_rig_cleanup(&rig);
+}
+
+static void test_descriptors_change(const void *format)
+{
+    EventNotifier kick, call;
+    LoopbackRig rig;
+    unsigned int i;
+
+    rig_init(&rig, format, CTRL_VQ | MQ);
+    loopback_rig_start_ring(&rig, CTRL, CTRL_NUM);
+    for (i = 0; i < 3; i++) {
+        LoopbackRigRing *ring = &rig.rings[CTRL];
+        const VhostDeviceOps *ops = rig.dev->ops;
+
+        g_assert_cmpint(event_notifier_init(&kick), ==, 0);
+        g_assert_cmpint(event_notifier_init(&call), ==, 0);
+        loopback_rig_wait_asleep(&rig, CTRL);
+        g_assert_cmpint(ops->ring_set_fd(rig.dev, CTRL, VHOST_RING_KICK, kick.fd, NULL), ==, 0);
+        g_assert_cmpint(ops->ring_set_fd(rig.dev, CTRL, VHOST_RING_CALL, call.fd, NULL), ==, 0);
+        event_notifier_cleanup(&ring->kick);
+        event_notifier_cleanup(&ring->call);
+        ring->kick = kick;
+        ring->call = call;
+        g_assert_cmpuint(set_pairs(&rig, CTRL, 1 + i % 2), ==, OK);
+    }
+    loopback_rig_cleanup(&rig);
+}
+
 /* Without MQ there is one pair, whatever the device could have. */
 static void test_behind_the_one_pair(const void *format)
 {
@@ -387,6 +462,9 @@ int main(int argc, char **argv)
         { "answers-once-enabled", test_answers_once_enabled },
         { "stops-at-any-moment", test_stops_at_any_moment },
         { "any-buffers", test_any_buffers },
+        { "goes-on-where-it-was-stopped", test_goes_on_where_it_was_stopped },
+        { "a-wrong-command-stays-in-the-ring", test_a_wrong_command_stays_in_the_ring },
+        { "descriptors-change", test_descriptors_change },
     };
     unsigned int i, j;
 

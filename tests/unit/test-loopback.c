@@ -2,6 +2,7 @@
 /* The loopback device, worked by a driver's hand on its two rings: what it sends it receives. */
 #include <string.h>
 
+#include "lib/guest.h"
 #include "lib/loopback-rig.h"
 
 #define TX_GPA 0x0
@@ -153,6 +154,55 @@ static void test_sends_and_receives_in_one_place(const void *opaque)
     loopback_rig_cleanup(&rig);
 }
 
+static void fill(const MemoryMap *map, uint64_t gpa, const uint8_t *bytes, uint32_t n)
+{
+    for (; n; n--) {
+        *(uint8_t *)memory_map_host(map, gpa++, 1) = *bytes++;
+    }
+}
+
+static void check(const MemoryMap *map, uint64_t gpa, const uint8_t *bytes, uint32_t n)
+{
+    for (; n; n--) {
+        g_assert_cmphex(*(uint8_t *)memory_map_host(map, gpa++, 1), ==, *bytes++);
+    }
+}
+
+/* Where two regions meet is nothing that a driver knows of. */
+static void test_straddles_regions(const void *opaque)
+{
+    static const GuestRegion regions[] = {
+        { 0, 0x8000, 0 }, { 0x8000, 0x40, 0 }, { 0x8040, 0x8000, 0 },
+    };
+    MemoryMap *map = guest_memory_new(regions, G_N_ELEMENTS(regions));
+    uint8_t packet[400] = { 0 };
+    LoopbackRig rig;
+    uint32_t i;
+
+    rig_init(&rig, opaque, false);
+    g_assert_cmpint(rig.dev->ops->set_memory(rig.dev, map, NULL), ==, 0);
+    for (i = HEADER; i < sizeof(packet); i++) {
+        packet[i] = (uint8_t)(i * 7);
+    }
+    for (i = 0; i < sizeof(packet); i++) {
+        const uint64_t at = 0x8000 - i;
+        const bool send = i % 2;
+
+        fill(map, send ? at : 0x1000, packet, sizeof(packet));
+        loopback_rig_add_one(&rig, RX, send ? 0x1000 : at, 150);
+        loopback_rig_add_one(&rig, RX, (send ? 0x1000 : at) + 150, 250);
+        loopback_rig_add_one(&rig, TX, send ? at : 0x1000, sizeof(packet));
+        g_assert_cmpuint(loopback_rig_wait_used(&rig, RX, send ? 0x1000 : (uint32_t)at), ==, 150);
+        g_assert_cmpuint(loopback_rig_wait_used(&rig, RX, (send ? 0x1000 : (uint32_t)at) + 150), ==,
+                         250);
+        g_assert_cmpuint(loopback_rig_wait_used(&rig, TX, send ? (uint32_t)at : 0x1000), ==, 0);
+        check(map, (send ? 0x1000 : at) + HEADER, packet + HEADER, sizeof(packet) - HEADER);
+        fill(map, send ? 0x1000 : at, (const uint8_t[400]){ 0 }, sizeof(packet));
+    }
+    loopback_rig_cleanup(&rig);
+    guest_memory_free(map);
+}
+
 static void test_refuses_wrong_configurations(void)
 {
     LoopbackConfig config = LOOPBACK_CONFIG_DEFAULT;
@@ -209,6 +259,7 @@ int main(int argc, char **argv)
         { "disabling-drops-what-waits", test_disabling_drops_what_waits },
         { "sends-and-receives-in-one-place", test_sends_and_receives_in_one_place },
         { "answers", test_answers },
+        { "straddles-regions", test_straddles_regions },
     };
     static const Wiring wirings[] = {
         { false, false, 0 }, { false, true, 0 }, { true, false, 0 }, { true, true, 0 },

@@ -196,6 +196,7 @@ static void test_handshake_tells_what_is_there(void)
     g_assert_cmpuint(dev->max_regions, ==, 32);
     /* MRG_RXBUF: a network device, so 5 may mean pairs. */
     g_assert_cmpuint(dev->queue_count, ==, 10);
+    g_assert_cmpuint(dev->device_type, ==, 1);
     g_assert_cmpstr(dev->ops->type, ==, "vhost-user");
     dev->ops->free(dev);
     child_free(&child);
@@ -246,6 +247,17 @@ static void test_ring_life(gconstpointer data)
     g_assert_cmpint(seen->fd[VHOST_VRING_KICK], >=, 0);
     g_assert_cmpint(seen->fd[VHOST_VRING_CALL], ==, -1);
     g_assert_true(seen->enabled);
+
+    dev->ops->ring_set_fd(dev, 1, VHOST_RING_CALL, ring.kick_fd, &err);
+    g_assert_no_error(err);
+    g_assert_cmpint(seen->fd[VHOST_VRING_CALL], >=, 0);
+    dev->ops->ring_set_fd(dev, 1, VHOST_RING_CALL, -1, &err);
+    g_assert_no_error(err);
+    g_assert_cmpint(seen->fd[VHOST_VRING_CALL], ==, -1);
+    dev->ops->ring_set_fd(dev, 1, VHOST_RING_KICK, -1, &err);
+    g_assert_no_error(err);
+    g_assert_cmpint(seen->fd[VHOST_VRING_KICK], ==, -1);
+    g_assert_cmpint(dev->ops->ring_set_fd(dev, 10, VHOST_RING_KICK, -1, NULL), ==, -EINVAL);
 
     dev->ops->ring_stop(dev, 1, NULL, &err);
     g_assert_no_error(err);
@@ -429,6 +441,7 @@ typedef struct Backend {
     int fd;
     GThread *thread;
     uint64_t features, protocol_features, queues;
+    uint32_t base;          /* where its rings stand */
     uint32_t fault_at;      /* request */
     Fault fault;
     GString *log;           /* names of what came; read it after backend_join() */
@@ -486,6 +499,7 @@ static bool backend_answer(Backend *b, VhostUserMessage *m)
         break;
     case VHOST_USER_GET_VRING_BASE:
         reply.payload.state = m->payload.state;
+        reply.payload.state.num = b->base;
         break;
     case VHOST_USER_SET_BACKEND_REQ_FD:
         b->channel = vhost_user_message_take_fd(m, 0);
@@ -616,6 +630,39 @@ static void test_back_end_without_protocol_features(void)
     g_string_free(b.log, TRUE);
 }
 
+/* Both positions of a packed ring, or the available one for both, as DPDK has it. */
+static void test_tells_where_rings_stand(void)
+{
+    static const struct {
+        uint64_t features;
+        uint32_t answer;
+        VringBase base;
+    } cases[] = {
+        { F(32), 0x1234, { 0x1234, 0x1234 } },
+        { F(32) | F(34), 0x8000, { 0x8000, 0x8000 } },
+        { F(32) | F(34), 0x0005, { 0x0005, 0x0005 } },
+        { F(32) | F(34), 0x80048005, { 0x8005, 0x8004 } },
+        { F(32) | F(34), 0x80ff0001, { 0x0001, 0x80ff } },
+    };
+    unsigned int i;
+
+    for (i = 0; i < G_N_ELEMENTS(cases); i++) {
+        Backend b = { .features = cases[i].features, .base = cases[i].answer };
+        VhostSocketAddress address = { .fd = backend_start(&b) };
+        VhostDevice *dev = vhost_user_client_new("dev0", &address, NULL);
+        VringBase base = { 0xdead, 0xdead };
+
+        g_assert_true(dev->tells_base);
+        g_assert_cmpint(dev->ops->set_features(dev, cases[i].features, NULL), ==, 0);
+        g_assert_cmpint(dev->ops->ring_stop(dev, 0, &base, NULL), ==, 0);
+        g_assert_cmphex(base.avail, ==, cases[i].base.avail);
+        g_assert_cmphex(base.used, ==, cases[i].base.used);
+        dev->ops->free(dev);
+        backend_join(&b);
+        g_string_free(b.log, TRUE);
+    }
+}
+
 static void test_faulty_answer_cuts_off(void)
 {
     static const uint32_t requests[] = {
@@ -743,6 +790,7 @@ int main(int argc, char **argv)
     g_test_add_func("/vhost-user-client/dpdk-hears-this-order", test_dpdk_hears_this_order);
     g_test_add_func("/vhost-user-client/back-end-without-protocol-features",
                     test_back_end_without_protocol_features);
+    g_test_add_func("/vhost-user-client/tells-where-rings-stand", test_tells_where_rings_stand);
     g_test_add_func("/vhost-user-client/faulty-answer-cuts-off", test_faulty_answer_cuts_off);
     g_test_add_func("/vhost-user-client/channel-is-checked", test_channel_is_checked);
     return g_test_run();

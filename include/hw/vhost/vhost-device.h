@@ -72,9 +72,11 @@ typedef struct VhostDeviceOps {
      * NULL returned: there is no such place.
      */
     void *(*ring_doorbell)(VhostDevice *dev, unsigned int index);
-    /* Both or neither; see above.  While suspended set_memory is not called. */
+    /* All three or none; see above.  While suspended set_memory is not called. */
     int (*suspend)(VhostDevice *dev, GError **errp);
     int (*resume)(VhostDevice *dev, GError **errp);
+    /* While suspended: where ring @index stands, as ring_stop() says; it stays the device's. */
+    int (*ring_base)(VhostDevice *dev, unsigned int index, VringBase *base, GError **errp);
     /* Exactly @size bytes; -EINVAL if that leaves the configuration space; -ENOTSUP: has none. */
     int (*get_config)(VhostDevice *dev, void *data, uint32_t offset, uint32_t size, GError **errp);
     int (*set_config)(VhostDevice *dev, const void *data, uint32_t offset, uint32_t size,
