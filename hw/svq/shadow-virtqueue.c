@@ -428,6 +428,7 @@ void shadow_virtqueue_resume(ShadowVirtqueue *svq, const VringAreas *guest)
 {
     SvqCommand command = { .svq = svq };
 
+    g_return_if_fail(atomic_load(&svq->state) != SVQ_QUEUE_RUNNING);
     /* A broken queue, too: its stop settles what was in flight. */
     vring_device_move(&svq->guest, guest);
     if (atomic_load(&svq->state) == SVQ_QUEUE_BROKEN) {

@@ -49,7 +49,7 @@ typedef struct SvqQueue {
     bool moved;                 /* from one to the other, in this switch */
     bool refused;               /* it could not be started; not tried again until reset */
     bool guest_packed, shadow_packed;
-    uint64_t desc_gpa, driver_gpa, device_gpa;  /* where the guest's ring lies, while started */
+    uint64_t desc_gpa, driver_gpa, device_gpa;  /* where the guest's ring lies */
     EventNotifier device_kick, device_call;
 } SvqQueue;
 
@@ -85,6 +85,7 @@ struct SvqDevice {
     bool only_shadow;           /* auto: this VMM has something that a device cannot work */
     unsigned int switch_source; /* tries again a switch that was put off; 0: none is due */
     bool put_off_said;
+    bool unseen;                /* LOG_ALL is on, and the device writes what nobody logs */
 
     unsigned int settle_source; /* rings_fixed: see svq_device_settle_later(); 0: none is due */
 
@@ -123,6 +124,9 @@ int svq_device_check_log(const SvqDevice *dev, const DirtyLog *log, const Memory
 
 /* Marks all of the guest's memory, where it is not known what was written. */
 void svq_device_log_all_memory(SvqDevice *dev);
+
+/* Marks what was written unseen under LOG_ALL, in the log of now or in one that comes. */
+void svq_device_log_unseen(SvqDevice *dev);
 
 /* The VMM is gone, and the log with it. */
 void svq_device_forget_log(SvqDevice *dev);
@@ -184,8 +188,8 @@ void svq_mode_choose(SvqDevice *dev);
 void svq_mode_update(SvqDevice *dev);
 
 /*
- * Whether @queue, to be started, can pass through, if it shall.  0, in mode=auto also if it will be a
- * shadow instead; -ENOTSUP with @errp.
+ * Whether @queue, started or to be, can pass through.  0, also in mode=auto, where all will be shadows
+ * instead, from the next svq_mode_update() on; -ENOTSUP with @errp: but it has to.
  */
 int svq_mode_check(SvqQueue *queue, GError **errp);
 
@@ -226,6 +230,9 @@ void svq_queue_resume(SvqQueue *queue);
 
 /* Has the device look at the ring of a started queue. */
 void svq_queue_kick_device(SvqQueue *queue);
+
+/* And the guest at what has been used. */
+void svq_queue_notify_both(SvqQueue *queue);
 
 /* Whether any queue runs. */
 bool svq_device_any_started(const SvqDevice *dev);

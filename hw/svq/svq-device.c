@@ -43,6 +43,11 @@ static bool still_fits(const SvqDevice *dev)
         g_warning("%s: the device came back without features that the guest uses", dev->id);
         return false;
     }
+    if (dev->mode == SVQ_MODE_PASSTHROUGH &&
+        dev->guest_features & ~svq_guest_offered(dev)) {
+        g_warning("%s: the device came back without the rings that the guest has", dev->id);
+        return false;
+    }
     return true;
 }
 

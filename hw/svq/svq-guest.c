@@ -314,26 +314,47 @@ static int guest_get_vring_base(void *opaque, unsigned int index, uint32_t *base
     return 0;
 }
 
-/* While the device works the guest's ring. */
+/* The device works the guest's ring: it gets the descriptor before the one before is closed. */
 static int set_device_fd(SvqQueue *queue, VhostVringFd which, int fd, GError **errp)
 {
-    VhostDevice *backend = queue->dev->backend;
-    VhostRingFd device_fd = which == VHOST_VRING_KICK ? VHOST_RING_KICK : VHOST_RING_CALL;
-    int ret = which == VHOST_VRING_KICK ? svq_mode_check(queue, errp) : 0;
+    const VhostRingFd device_fd = which == VHOST_VRING_KICK ? VHOST_RING_KICK : VHOST_RING_CALL;
+    SvqDevice *dev = queue->dev;
+    int ret;
 
-    if (ret < 0 || which == VHOST_VRING_ERR || !queue->passthrough) {
+    if (which == VHOST_VRING_ERR) {
+        return 0;
+    }
+    if (device_fd == VHOST_RING_KICK && fd < 0 && dev->mode == SVQ_MODE_PASSTHROUGH) {
+        g_set_error(errp, G_FILE_ERROR, G_FILE_ERROR_INVAL,
+                    "%s queue %u passes through and needs a kick descriptor", dev->id, queue->index);
+        return -EINVAL;
+    }
+    ret = dev->backend->ops->ring_set_fd(dev->backend, queue->index, device_fd, fd, errp);
+    ret = svq_backend_forgive_gone(dev, ret, errp);
+    if (ret < 0) {
         return ret;
     }
-    ret = backend->ops->ring_set_fd(backend, queue->index, device_fd, fd, errp);
-    if (ret == 0 && device_fd == VHOST_RING_KICK) {
+    if (device_fd == VHOST_RING_KICK) {
         queue->ring.kick_fd = fd;
-        /* What was said through the old descriptor may not have been heard. */
-        svq_queue_kick_device(queue);
-    } else if (ret == 0) {
+    } else {
         queue->ring.call_fd = fd;
-        event_notifier_set(&queue->call);
     }
-    return svq_backend_forgive_gone(queue->dev, ret, errp);
+    return 0;
+}
+
+static void set_shadow_fd(SvqQueue *queue, VhostVringFd which, int fd)
+{
+    switch (which) {
+    case VHOST_VRING_KICK:
+        shadow_virtqueue_set_guest_kick(queue->svq, fd);
+        break;
+    case VHOST_VRING_CALL:
+        shadow_virtqueue_set_guest_call(queue->svq, fd);
+        break;
+    case VHOST_VRING_ERR:
+        shadow_virtqueue_set_guest_err(queue->svq, fd);
+        break;
+    }
 }
 
 static int guest_set_vring_fd(void *opaque, unsigned int index, VhostVringFd which, int fd,
@@ -353,28 +374,27 @@ static int guest_set_vring_fd(void *opaque, unsigned int index, VhostVringFd whi
                     g_strerror(-ret));
         return ret;
     }
-    *notifier = new;
-    if (which == VHOST_VRING_KICK) {
-        queue->kick_set = true;
-    }
     if (queue->started && queue->passthrough) {
         ret = set_device_fd(queue, which, new.fd, errp);
-    } else if (queue->started) {
-        switch (which) {
-        case VHOST_VRING_KICK:
-            shadow_virtqueue_set_guest_kick(queue->svq, new.fd);
-            break;
-        case VHOST_VRING_CALL:
-            shadow_virtqueue_set_guest_call(queue->svq, new.fd);
-            break;
-        case VHOST_VRING_ERR:
-            shadow_virtqueue_set_guest_err(queue->svq, new.fd);
-            break;
+        if (ret < 0) {
+            event_notifier_cleanup(&new);
+            return ret;
         }
+    }
+    *notifier = new;
+    queue->kick_set |= which == VHOST_VRING_KICK;
+    if (queue->started && queue->passthrough) {
+        /* What was said through the descriptor before may not have been heard. */
+        svq_queue_notify_both(queue);
+    } else if (queue->started) {
+        set_shadow_fd(queue, which, new.fd);
     }
     event_notifier_cleanup(&old);
     svq_queue_update(queue);
-    return ret;
+    if (which == VHOST_VRING_KICK) {
+        svq_mode_update(dev);       /* there may be none, for which a shadow is needed */
+    }
+    return 0;
 }
 
 static int guest_set_vring_enable(void *opaque, unsigned int index, bool enable, GError **errp)

@@ -4,8 +4,8 @@
  *
  * How it works.  The guest's memory has its guest addresses as IOVAs as far as the device reaches,
  * and only what it does not reach is put elsewhere: then a device can be given the guest's
- * own rings, and a shadow ring costs no translation but a check.  Our rings go high up, out of the
- * way of memory that the guest is given later.  What has been placed stays where it is.
+ * own rings, and a shadow ring costs no translation but a check.  Our rings go as high up as can be, out
+ * of the way of memory that the guest is given later.  What has been placed stays where it is.
  *
  * Threads: the main thread.
  */
@@ -52,6 +52,18 @@ static int place_elsewhere(IOVATree *tree, MemoryRegion *region)
     return ret;
 }
 
+static bool is_in_use(const SvqDevice *dev, const MemoryRegion *region)
+{
+    unsigned int i;
+
+    for (i = 0; i < dev->map->n; i++) {
+        if (dev->map->regions[i] == region) {
+            return true;
+        }
+    }
+    return false;
+}
+
 int svq_iova_place_guest(const SvqDevice *dev, MemoryRegion *const *regions, unsigned int n,
                          GError **errp)
 {
@@ -69,8 +81,8 @@ int svq_iova_place_guest(const SvqDevice *dev, MemoryRegion *const *regions, uns
         for (i = 0; i < n; i++) {
             MemoryRegion *region = regions[i];
 
-            if (!placed[i] && (pass > 0 || region->iova != region->gpa)) {
-                placed[i] = insert(tree, region->iova, region->size) == 0;
+            if (!placed[i] && (pass > 0 || is_in_use(dev, region))) {
+                placed[i] = insert(tree, region->iova, region->size) == 0 || pass == 0;
             }
         }
     }
@@ -118,7 +130,9 @@ int svq_iova_place_arena(const SvqDevice *dev, uint64_t size, uint64_t *iova)
 {
     const Range all = device_range(dev);
     const uint64_t last = MIN(all.last, IOVA_LAST);
-    const Range high = { MAX(all.first, last / 2 + 1), last };
+    /* With room to align it. */
+    const uint64_t room = size + IOVA_ALIGN;
+    const Range high = { last > room ? MAX(all.first, last - room) : all.first, last };
 
     if (high.first <= high.last && alloc_beside_guest(dev, high, size, iova) == 0) {
         return 0;

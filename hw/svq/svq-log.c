@@ -112,6 +112,22 @@ int svq_device_set_log(SvqDevice *dev, MemoryRegion *region, GError **errp)
     return 0;
 }
 
+void svq_device_log_unseen(SvqDevice *dev)
+{
+    unsigned int i;
+
+    if (!dev->log_all) {
+        return;
+    }
+    if (dev->log) {
+        svq_device_log_all_memory(dev);
+        return;
+    }
+    for (i = 0; i < dev->n_queues; i++) {
+        dev->queues[i].unlogged = true;
+    }
+}
+
 void svq_device_forget_log(SvqDevice *dev)
 {
     DirtyLog *old = dev->log;

@@ -43,12 +43,17 @@ static bool wants_passthrough(const SvqDevice *dev)
 
 void svq_mode_choose(SvqDevice *dev)
 {
+    const uint64_t rings = virtio_features_mask(VIRTIO_FEATURE_RING);
     const VhostDevice *backend = dev->backend;
 
     dev->mode = dev->mode_wish;
     if (dev->mode == SVQ_MODE_AUTO && !is_switchable(backend)) {
         g_message("%s: mode=auto: %s cannot be suspended and asked where its rings stand; they are "
                   "shadowed all the time", dev->id, backend->id);
+        dev->mode = SVQ_MODE_SHADOW;
+    } else if (dev->mode == SVQ_MODE_AUTO && dev->guest_features & rings & ~backend->features) {
+        g_message("%s: mode=auto: %s has not the rings that the guest has; they are shadowed all "
+                  "the time", dev->id, backend->id);
         dev->mode = SVQ_MODE_SHADOW;
     }
     dev->passthrough = wants_passthrough(dev);
@@ -70,8 +75,12 @@ static const char *refuses_passthrough(const SvqQueue *queue)
 int svq_mode_check(SvqQueue *queue, GError **errp)
 {
     SvqDevice *dev = queue->dev;
-    const char *why = dev->passthrough && !dev->only_shadow ? refuses_passthrough(queue) : NULL;
+    const char *why;
 
+    if (dev->mode == SVQ_MODE_SHADOW || dev->only_shadow) {
+        return 0;
+    }
+    why = refuses_passthrough(queue);
     if (!why) {
         return 0;
     }
@@ -83,7 +92,6 @@ int svq_mode_check(SvqQueue *queue, GError **errp)
     g_message("%s: mode=auto: queue %u cannot pass through: %s; all are shadowed", dev->id,
               queue->index, why);
     dev->only_shadow = true;
-    svq_mode_update(dev);
     return 0;
 }
 
@@ -211,7 +219,7 @@ static int resume_device(Switch *sw, GError **errp)
     int ret = backend->ops->resume ? backend->ops->resume(backend, errp) : 0;
 
     end_phase(sw, PHASE_RESUME);
-    return ret;
+    return ret < 0 ? -EIO : 0;
 }
 
 /* Rings that a device which cannot be suspended has let go of are its own again, where it left them. */
@@ -236,6 +244,24 @@ static int give_back_rings(Switch *sw, GError **errp)
     return ret;
 }
 
+/*
+ * Either side may have missed a notification: the one had it that is not there any more, or it came
+ * while the device was suspended.
+ */
+static void notify_all(SvqDevice *dev)
+{
+    unsigned int i;
+
+    for (i = 0; i < dev->n_queues; i++) {
+        SvqQueue *queue = &dev->queues[i];
+
+        queue->moved = false;
+        if (queue->started) {
+            svq_queue_notify_both(queue);
+        }
+    }
+}
+
 /* Goes on in the old mode.  @suspended: the device is. */
 static int undo(Switch *sw, bool suspended, GError **errp)
 {
@@ -254,51 +280,44 @@ static int undo(Switch *sw, bool suspended, GError **errp)
         }
         queue->parted = false;
         svq_queue_resume(queue);
-        if (queue->started) {
-            svq_queue_kick_device(queue);
-        }
+    }
+    if (ret == 0) {
+        notify_all(dev);
     }
     return ret;
 }
 
-/* Each moving ring goes from one to the other. */
+/*
+ * Each moving ring goes from one to the other.  All are taken before the first is given: a device may
+ * have rings that share an address space.
+ */
 static int exchange_rings(Switch *sw, GError **errp)
 {
     SvqDevice *dev = sw->dev;
     unsigned int i;
     int ret = 0;
 
-    dev->passthrough = sw->passthrough;
     for (i = 0; i < dev->n_queues && ret == 0; i++) {
         SvqQueue *queue = &dev->queues[i];
 
         if (is_moving(sw, queue)) {
             ret = part_queue(queue, errp);
-            if (ret == 0) {
-                svq_queue_settle(queue);
-                ret = svq_queue_start(queue, errp);
-                queue->moved = ret == 0;
-            }
+            queue->moved = true;
+        }
+    }
+    for (i = 0; i < dev->n_queues && ret == 0; i++) {
+        if (dev->queues[i].moved) {
+            svq_queue_settle(&dev->queues[i]);
+        }
+    }
+    dev->passthrough = sw->passthrough;
+    for (i = 0; i < dev->n_queues && ret == 0; i++) {
+        if (dev->queues[i].moved) {
+            ret = svq_queue_start(&dev->queues[i], errp);
         }
     }
     end_phase(sw, PHASE_RINGS);
-    return ret;
-}
-
-/* Either side may have missed a notification: the one had it that is not there any more. */
-static void notify_both(SvqDevice *dev)
-{
-    unsigned int i;
-
-    for (i = 0; i < dev->n_queues; i++) {
-        SvqQueue *queue = &dev->queues[i];
-
-        if (queue->moved) {
-            queue->moved = false;
-            svq_queue_kick_device(queue);
-            event_notifier_set(&queue->call);
-        }
-    }
+    return ret < 0 ? -EIO : 0;
 }
 
 /* 0; -EBUSY: undone, for now; else the device has failed in the middle. */
@@ -329,7 +348,7 @@ static int try_switch(Switch *sw, GError **errp)
         ret = resume_device(sw, errp);
     }
     if (ret == 0) {
-        notify_both(sw->dev);
+        notify_all(sw->dev);
     }
     return ret;
 }
@@ -362,6 +381,7 @@ static void restart(SvqDevice *dev)
     }
 }
 
+/* There is no switch to be made any more. */
 static void cancel(SvqDevice *dev)
 {
     if (dev->switch_source) {
@@ -417,19 +437,33 @@ static bool any_moving(const Switch *sw)
     return false;
 }
 
+/* What cannot pass through keeps the device from it, before it begins to. */
+static void check_all(SvqDevice *dev)
+{
+    unsigned int i;
+
+    for (i = 0; i < dev->n_queues; i++) {
+        if (dev->queues[i].started && dev->mode == SVQ_MODE_AUTO) {
+            svq_mode_check(&dev->queues[i], NULL);
+        }
+    }
+}
+
 void svq_mode_update(SvqDevice *dev)
 {
-    Switch sw = {
-        .dev = dev,
-        .passthrough = wants_passthrough(dev),
-        .start = g_get_monotonic_time(),
-    };
-    const bool late = dev->put_off_said;
+    Switch sw = { .dev = dev, .start = g_get_monotonic_time() };
     g_autoptr(GError) error = NULL;
     int ret;
 
-    if (!any_moving(&sw) || !dev->backend->connected) {
+    check_all(dev);
+    sw.passthrough = wants_passthrough(dev);
+    dev->unseen = dev->unseen && dev->log_all;
+    if (!dev->backend->connected) {
+        return;     /* it will be said that it is gone */
+    }
+    if (!any_moving(&sw)) {
         dev->passthrough = sw.passthrough;
+        dev->unseen = false;
         cancel(dev);
         return;
     }
@@ -439,28 +473,34 @@ void svq_mode_update(SvqDevice *dev)
     } else {
         ret = try_switch(&sw, &error);
     }
+    if (ret < 0) {
+        dev->unseen = dev->log_all;
+    }
     if (ret == -EBUSY) {
         put_off(dev, sw.passthrough, error);
+        return;
+    }
+    if (!dev->backend->connected) {
         return;
     }
     cancel(dev);
     if (ret == 0) {
         report(&sw);
-    } else if (dev->backend->connected) {
+    } else {
         g_warning("%s: to %s: failed, the device is reset: %s", dev->id,
                   mode_name(sw.passthrough), error->message);
         dev->passthrough = sw.passthrough;
         restart(dev);
     }
-    if ((late || ret < 0) && dev->log_all && dev->log) {
-        /* It was not seen what the device wrote in the meantime. */
-        svq_device_log_all_memory(dev);
+    if (dev->unseen) {
+        svq_device_log_unseen(dev);
+        dev->unseen = false;
     }
 }
 
 void svq_mode_forget(SvqDevice *dev)
 {
-    dev->only_shadow = false;
+    dev->only_shadow = dev->unseen = false;
     cancel(dev);
     dev->passthrough = wants_passthrough(dev);
 }

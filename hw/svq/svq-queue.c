@@ -16,21 +16,27 @@
  */
 #define SETTLE_MS 5
 
+/* Where a guest's ring lies: for us, and for the guest. */
+typedef struct GuestRing {
+    VringAreas areas;
+    uint64_t desc_gpa, driver_gpa, device_gpa;
+} GuestRing;
+
 /* The guest's rings are named by the VMM's user addresses (vhost-user, SET_VRING_ADDR). */
-static bool find_guest_areas(SvqQueue *queue, const MemoryMap *map, VringAreas *areas)
+static bool find_guest_ring(const SvqQueue *queue, const MemoryMap *map, GuestRing *ring)
 {
     const VhostVringAddr *addr = &queue->addr;
     const bool packed = queue->guest_packed;
 
-    areas->desc = memory_map_host_of_user(map, addr->desc, vring_desc_size(queue->num),
-                                          &queue->desc_gpa);
-    areas->driver = memory_map_host_of_user(map, addr->avail,
-                                            vring_driver_size(queue->num, packed),
-                                            &queue->driver_gpa);
-    areas->device = memory_map_host_of_user(map, addr->used,
-                                            vring_device_size(queue->num, packed),
-                                            &queue->device_gpa);
-    return areas->desc && areas->driver && areas->device;
+    ring->areas.desc = memory_map_host_of_user(map, addr->desc, vring_desc_size(queue->num),
+                                               &ring->desc_gpa);
+    ring->areas.driver = memory_map_host_of_user(map, addr->avail,
+                                                 vring_driver_size(queue->num, packed),
+                                                 &ring->driver_gpa);
+    ring->areas.device = memory_map_host_of_user(map, addr->used,
+                                                 vring_device_size(queue->num, packed),
+                                                 &ring->device_gpa);
+    return ring->areas.desc && ring->areas.driver && ring->areas.device;
 }
 
 /*
@@ -78,6 +84,7 @@ bool svq_queue_describe_guest(SvqQueue *queue, VringConfig *config, GError **err
 {
     SvqDevice *dev = queue->dev;
     const uint64_t features = dev->guest_features;
+    GuestRing ring;
 
     queue->guest_packed = svq_has_feature(features, VIRTIO_F_RING_PACKED);
     *config = (VringConfig){
@@ -94,7 +101,11 @@ bool svq_queue_describe_guest(SvqQueue *queue, VringConfig *config, GError **err
             .base = decode_base(queue, queue->vmm_base, false),
         },
     };
-    if (find_guest_areas(queue, dev->map, &config->areas)) {
+    if (find_guest_ring(queue, dev->map, &ring)) {
+        config->areas = ring.areas;
+        queue->desc_gpa = ring.desc_gpa;
+        queue->driver_gpa = ring.driver_gpa;
+        queue->device_gpa = ring.device_gpa;
         return true;
     }
     g_set_error(errp, G_FILE_ERROR, G_FILE_ERROR_FAULT,
@@ -162,7 +173,15 @@ static int start_shadow(SvqQueue *queue, const VringConfig *guest, GError **errp
 static int start_passthrough(SvqQueue *queue, const VringConfig *guest, GError **errp)
 {
     SvqDevice *dev = queue->dev;
+    VringError error;
 
+    if (vring_config_check(guest, &error) < 0) {
+        g_autofree char *words = vring_error_to_string(&error);
+
+        g_set_error(errp, G_FILE_ERROR, G_FILE_ERROR_INVAL, "%s queue %u: ring of the guest: %s",
+                    dev->id, queue->index, words);
+        return -EINVAL;
+    }
     queue->ring = (VhostRing){
         .num = queue->num,
         .base = guest->base,
@@ -274,6 +293,7 @@ void svq_queue_update(SvqQueue *queue)
         return;
     }
     if (start_queue(queue, &error) == 0) {
+        svq_mode_update(dev);   /* if it has something that cannot pass through */
         return;
     }
     svq_queue_stop(queue);      /* if only the last step has failed */
@@ -311,12 +331,8 @@ static void stop_passthrough(SvqQueue *queue, bool told)
     SvqDevice *dev = queue->dev;
 
     queue->base = find_passthrough_base(queue, told);
-    if (dev->log_all && dev->put_off_said) {
-        /* It should have been a shadow, but that had been put off. */
-        queue->unlogged = !dev->log;
-        if (dev->log) {
-            svq_device_log_all_memory(dev);
-        }
+    if (dev->unseen) {
+        svq_device_log_unseen(dev);
     }
 }
 
@@ -356,35 +372,40 @@ static void detach_queue(SvqQueue *queue)
     }
 }
 
-/* Takes one ring from a device that lets go of it alone. */
-static void stop_queue(SvqQueue *queue)
+/* Takes one ring from a device that lets go of it alone.  False: it does not, and has to be reset. */
+static bool stop_queue(SvqQueue *queue)
 {
     VhostDevice *backend = queue->dev->backend;
     g_autoptr(GError) error = NULL;
     bool lost = !backend->connected;
 
     if (!queue->started) {
-        return;
+        return true;
     }
     detach_queue(queue);
     if (!lost && !queue->parted &&
         backend->ops->ring_stop(backend, queue->index, &queue->told, &error) < 0) {
         g_warning("%s queue %u: %s", queue->dev->id, queue->index, error->message);
+        if (backend->connected) {
+            return false;
+        }
         lost = true;
     }
     settle_queue(queue, (!lost && backend->tells_base) || queue->parted, lost);
+    return true;
 }
 
 void svq_queue_stop(SvqQueue *queue)
 {
     SvqDevice *dev = queue->dev;
 
-    if (queue->started && dev->backend->rings_fixed && dev->device_driver_ok) {
-        svq_device_stop(dev);
-        svq_device_settle_later(dev);       /* the others go on */
+    if (!queue->started) {
         return;
     }
-    stop_queue(queue);
+    if ((dev->backend->rings_fixed && dev->device_driver_ok) || !stop_queue(queue)) {
+        svq_device_stop(dev);
+        svq_device_settle_later(dev);       /* the others go on */
+    }
 }
 
 static bool reset_device(SvqDevice *dev)
@@ -417,11 +438,23 @@ static void ask_base(SvqQueue *queue)
     }
 }
 
+/* Takes what the device has not let go of. */
+static void settle_after_reset(SvqDevice *dev)
+{
+    const bool lost = !reset_device(dev);
+    unsigned int i;
+
+    for (i = 0; i < dev->n_queues; i++) {
+        if (dev->queues[i].started) {
+            settle_queue(&dev->queues[i], dev->queues[i].parted, lost);
+        }
+    }
+}
+
 /* Takes all rings from a device that lets go of them by a reset alone. */
 static void stop_fixed(SvqDevice *dev)
 {
     unsigned int i;
-    bool lost;
 
     for (i = 0; i < dev->n_queues; i++) {
         if (dev->queues[i].started) {
@@ -429,12 +462,7 @@ static void stop_fixed(SvqDevice *dev)
             ask_base(&dev->queues[i]);
         }
     }
-    lost = !reset_device(dev);
-    for (i = 0; i < dev->n_queues; i++) {
-        if (dev->queues[i].started) {
-            settle_queue(&dev->queues[i], dev->queues[i].parted, lost);
-        }
-    }
+    settle_after_reset(dev);
 }
 
 void svq_device_stop(SvqDevice *dev)
@@ -447,7 +475,7 @@ void svq_device_stop(SvqDevice *dev)
         for (i = 0; i < dev->n_queues; i++) {
             stop_queue(&dev->queues[i]);
         }
-        reset_device(dev);
+        settle_after_reset(dev);
     }
     for (i = 0; i < dev->n_queues; i++) {
         dev->queues[i].refused = false;
@@ -472,7 +500,9 @@ static bool survives_restart(const SvqDevice *dev)
 
         if (queue->started && queue->passthrough &&
             svq_queue_describe_guest(queue, &config, NULL) &&
-            vring_takeover_untold(&config, queue->ring.base, &base, &error) < 0) {
+            (vring_takeover_untold(&config, queue->ring.base, &base, &error) < 0 ||
+             base.used != vring_base_start(config.packed).used)) {
+            /* One that cannot tell where it stands cannot be told either. */
             return false;
         }
     }
@@ -516,7 +546,12 @@ static gboolean settle(void *opaque)
         svq_queue_update(&dev->queues[i]);
     }
     if (svq_device_driver_ok_now(dev, &error) < 0) {
-        g_warning("%s: %s", dev->id, error->message);
+        svq_device_stop(dev);
+        for (i = 0; i < dev->n_queues; i++) {
+            if (is_due(&dev->queues[i])) {
+                svq_queue_refuse(&dev->queues[i], error);
+            }
+        }
     }
     return G_SOURCE_REMOVE;
 }
@@ -537,6 +572,12 @@ void svq_queue_kick_device(SvqQueue *queue)
     }
 }
 
+void svq_queue_notify_both(SvqQueue *queue)
+{
+    svq_queue_kick_device(queue);
+    event_notifier_set(&queue->call);
+}
+
 static void give_up(SvqQueue *queue)
 {
     g_autoptr(GError) error = g_error_new(
@@ -548,20 +589,23 @@ static void give_up(SvqQueue *queue)
     svq_queue_refuse(queue, error);
 }
 
-/* A ring that passes through lies at other host addresses now. */
+/* A ring that passes through lies elsewhere now. */
 static void give_moved_ring(SvqQueue *queue, const VringAreas *areas)
 {
     g_autoptr(GError) error = NULL;
 
     queue->ring.base = queue->told;
     queue->ring.areas = *areas;
+    queue->ring.desc_iova = queue->desc_gpa;
+    queue->ring.driver_iova = queue->driver_gpa;
+    queue->ring.device_iova = queue->device_gpa;
     if (give_ring(queue, &error) < 0) {
         svq_queue_stop(queue);
         svq_queue_refuse(queue, error);
         return;
     }
     queue->parted = false;
-    svq_queue_kick_device(queue);
+    svq_queue_notify_both(queue);
 }
 
 void svq_queue_resume(SvqQueue *queue)
@@ -590,7 +634,7 @@ static void check_passthrough(SvqQueue *queue)
 {
     g_autoptr(GError) error = NULL;
 
-    if (queue->started && queue->passthrough && svq_mode_check(queue, &error) < 0) {
+    if (queue->started && svq_mode_check(queue, &error) < 0) {
         svq_queue_stop(queue);
         svq_queue_refuse(queue, error);
     }
@@ -611,25 +655,24 @@ static bool same_regions(const MemoryMap *a, const MemoryMap *b)
     return true;
 }
 
-/* Whether the ring of @queue, which passes through, lies elsewhere for us in @map. */
-static bool is_moved(SvqQueue *queue, const MemoryMap *map)
+/* Whether the ring of @queue, which passes through, lies elsewhere in @map, for us or the guest. */
+static bool is_moved(const SvqQueue *queue, const MemoryMap *map)
 {
-    const VringAreas *old = &queue->ring.areas;
-    VringAreas new;
+    const VhostRing *old = &queue->ring;
+    GuestRing new;
 
-    return !find_guest_areas(queue, map, &new) || new.desc != old->desc ||
-           new.driver != old->driver || new.device != old->device;
+    return !find_guest_ring(queue, map, &new) || new.areas.desc != old->areas.desc ||
+           new.areas.driver != old->areas.driver || new.areas.device != old->areas.device ||
+           new.desc_gpa != old->desc_iova || new.driver_gpa != old->driver_iova ||
+           new.device_gpa != old->device_iova;
 }
 
-/*
- * Takes the rings that lie elsewhere in @map from a device that works them at our addresses.  One whose
- * rings are fixed works them at IOVAs, and these have not changed.
- */
+/* Takes the rings that lie elsewhere in @map from the device. */
 static void part_moved_rings(SvqDevice *dev, const MemoryMap *map)
 {
     unsigned int i;
 
-    if (dev->backend->rings_fixed || !dev->backend->connected) {
+    if (!dev->backend->connected) {
         return;
     }
     for (i = 0; i < dev->n_queues; i++) {
@@ -638,6 +681,11 @@ static void part_moved_rings(SvqDevice *dev, const MemoryMap *map)
 
         if (!queue->started || !queue->passthrough || !is_moved(queue, map)) {
             continue;
+        }
+        if (dev->backend->rings_fixed && dev->device_driver_ok) {
+            svq_device_stop(dev);
+            svq_device_settle_later(dev);
+            return;
         }
         if (dev->backend->ops->ring_stop(dev->backend, i, &queue->told, &error) < 0) {
             g_warning("%s queue %u: %s", dev->id, i, error->message);
@@ -689,9 +737,12 @@ int svq_device_set_map(SvqDevice *dev, MemoryMap *map, GError **errp)
     for (i = 0; i < dev->n_queues; i++) {
         if (dev->queues[i].started) {
             svq_queue_resume(&dev->queues[i]);
-            check_passthrough(&dev->queues[i]);
         }
     }
+    for (i = 0; i < dev->n_queues; i++) {
+        check_passthrough(&dev->queues[i]);
+    }
+    svq_mode_update(dev);
     /* Last: a queue that was stopped just now wrote to its old ring. */
     memory_map_free(old);
     memory_map_free(old_device_map);

@@ -115,7 +115,7 @@ static void test_passthrough_does_not_log(void)
 
 static const char *const to_shadow_and_back[] = {
     "stop:0 stop:1 enable:0:1 start:0 enable:1:1 start:1",
-    "suspend base:0 base:1 stop:0 enable:0:1 start:0 stop:1 enable:1:1 start:1 resume",
+    "suspend base:0 base:1 stop:0 stop:1 enable:0:1 start:0 enable:1:1 start:1 resume",
 };
 
 /* What the device hears, where its rings are, and that it is told to look at them. */
