@@ -37,6 +37,9 @@ PAIRS = 2
 RING_SIZE = 256
 SVQD_LOOPBACK = 'svqd with its loopback device'
 SVQD_TESTPMD = 'svqd with testpmd'
+# The device works the guest's rings until QEMU logs what is written.
+AUTO_LOOPBACK = f'{SVQD_LOOPBACK}, mode=auto'
+AUTO_TESTPMD = f'{SVQD_TESTPMD}, mode=auto'
 TESTPMD = 'testpmd alone'
 
 # With fewer CPUs than threads an IOThread that polls takes the time of those it waits for.
@@ -198,7 +201,8 @@ class Place:
     def _start_device(self, behind: str) -> Path:
         """What QEMU connects to."""
         device = self.directory / 'device.sock'
-        if behind != SVQD_LOOPBACK:
+        built_in = behind in (SVQD_LOOPBACK, AUTO_LOOPBACK)
+        if not built_in:
             cpus = sorted(os.sched_getaffinity(0))
             self.testpmd = testpmd.back_end(device, PAIRS, RING_SIZE,
                                             cpus[self.number % len(cpus)],
@@ -209,7 +213,8 @@ class Place:
         if behind == TESTPMD:
             return device
         guest = self.directory / 'guest.sock'
-        self.svqd = Svqd(svqd_arguments(guest, None if behind == SVQD_LOOPBACK else device),
+        mode = 'auto' if behind in (AUTO_LOOPBACK, AUTO_TESTPMD) else 'shadow'
+        self.svqd = Svqd(svqd_arguments(guest, None if built_in else device, mode),
                          self.directory / 'svqd.log')
         self.svqd.wait_listening(guest)
         return guest
@@ -256,7 +261,7 @@ class Place:
             raise MigrationError(f'exit statuses: {statuses}\n{self.log_tail()}')
 
 
-def svqd_arguments(guest: Path, device: Path | None) -> list[str]:
+def svqd_arguments(guest: Path, device: Path | None, mode: str) -> list[str]:
     """svqd between the sockets `guest` and `device`, or with a built-in device that answers."""
     if device:
         backend = ['-chardev', f'socket,id=dp,path={device},reconnect-ms=100',
@@ -269,7 +274,7 @@ def svqd_arguments(guest: Path, device: Path | None) -> list[str]:
         arguments += ['-object', f'iothread,id=io{pair},{IOTHREAD_OPTIONS}']
         mapping += f',iothread-vq-mapping.{pair}.iothread=io{pair}'
     return [*arguments, *backend, '-chardev', f'socket,id=vm,path={guest},server=on',
-            '-device', f'svq,id=net0,chardev=vm,backend=dev{mapping}']
+            '-device', f'svq,id=net0,chardev=vm,backend=dev,mode={mode}{mapping}']
 
 
 @dataclass(frozen=True)
@@ -280,6 +285,7 @@ class Migration:
     total_ms: int
     passes: int  # over the guest's memory
     received: int  # datagrams that the source received meanwhile and the destination had to read
+    switch_us: int | None = None  # mode=auto: until the source's device was shadowed
 
 
 @dataclass(frozen=True)

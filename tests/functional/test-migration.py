@@ -7,16 +7,20 @@ that it does not read, and pings (tests/guest/memwalk.c).  After each migration 
 and reads the datagrams, of which many were received while the source was being copied: a page that
 the device wrote and svqd did not log arrives old, and its datagram is not what was sent.
 
-A short run has svqd's own device behind svqd.  With SVQD_MIGRATIONS=N in the environment there are
-N migrations of each kind, and then N more with testpmd behind svqd, in turns with as many of QEMU
-with testpmd and no svqd: svqd must not make the guest stand still for longer than that does.
+A short run has svqd's own device behind svqd.  In mode=auto that works the guest's rings itself,
+until a migration begins, and again where the guest goes on.  With SVQD_MIGRATIONS=N in the
+environment there are N migrations of each kind, and then N more with testpmd behind svqd, in turns
+with as many of QEMU with testpmd and no svqd: svqd must not make the guest stand still for longer
+than that does.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 import os
+import re
 import shutil
 import statistics
 import sys
@@ -32,13 +36,14 @@ import tap
 import testpmd
 from migration import Migration, MigrationError, MovingGuest
 from qmp import QmpError
-from svqd import SvqdError
+from svqd import Svqd, SvqdError
 from tap import check
 
 SHORT_RUN = 2
 MIGRATIONS_PER_GUEST = 5
 MIN_RECEIVED = 100
 QUEUES_TIMEOUT_S = 10.0
+SWITCHED = re.compile(r'net0: (?P<mode>\w+), switched in (?P<us>\d+) us')
 MAX_RATIO = 1.2
 MAX_BASELINE_GUESTS = 10
 
@@ -53,14 +58,33 @@ def check_queues(guest: MovingGuest) -> None:
         check(queue.guest == ('packed' if guest.packed else 'split'), f'wrong format: {queue}')
 
 
+def check_passes_through(guest: MovingGuest) -> None:
+    """All queues are at work, and none of it is svqd's."""
+    for queue in guest.queue_stats():
+        check(queue.state == 'running' and queue.errors == 0, f'not well: {queue}')
+        check(queue.buffers == 0, f'it does not pass through: {queue}')
+
+
+def check_switched(svqd: Svqd) -> int:
+    """The source has become a shadow, once: after so many microseconds."""
+    text = svqd.log.read_text(errors='replace')
+    switches = list(SWITCHED.finditer(text))
+    check([switch['mode'] for switch in switches] == ['shadow'], f'other switches:\n{text}')
+    return int(switches[0]['us'])
+
+
 def migrate(guest: MovingGuest) -> tuple[Migration, str]:
     """One migration of a guest under full load, and all that there is to check after it.  The fault
     that is returned is testpmd's, without svqd."""
+    auto = guest.behind in (migration.AUTO_LOOPBACK, migration.AUTO_TESTPMD)
     guest.wait_loaded()
+    source = guest.place
+    if auto:
+        check_passes_through(guest)
     result = guest.migrate()
     verdict = guest.verify()
     # What testpmd has taken to answer when the receive queues stop it cannot deliver any more.
-    may_lose = 0 if guest.behind == migration.SVQD_LOOPBACK else testpmd.BURST * guest.place.number
+    may_lose = testpmd.BURST * guest.place.number if guest.place.testpmd else 0
     fault = verdict.fault(may_lose)
     if verdict.datagrams_lost and not fault:
         tap.comment(f'{guest.behind}: testpmd lost {verdict.datagrams_lost} datagrams')
@@ -68,7 +92,11 @@ def migrate(guest: MovingGuest) -> tuple[Migration, str]:
         check(not fault, fault)
         check(result.received >= MIN_RECEIVED,
               f'few datagrams were received during the migration, it shows nothing: {result}')
-        check_queues(guest)
+        if auto and source.svqd:
+            result = dataclasses.replace(result, switch_us=check_switched(source.svqd))
+            check_passes_through(guest)
+        else:
+            check_queues(guest)
     return result, fault
 
 
@@ -113,9 +141,11 @@ def summary(who: str, results: list[Migration]) -> str:
     downtime = [result.downtime_ms for result in results]
     gap = [result.gap_ms for result in results]
     received = [result.received for result in results]
+    switch_us = [result.switch_us for result in results if result.switch_us is not None]
     return (f'{who}: {len(results)} migrations; downtime {median(downtime)}; seen from outside '
             f'{median(gap)}; datagrams received meanwhile and verified after '
-            f'{statistics.median(received):.0f}')
+            f'{statistics.median(received):.0f}'
+            + (f'; shadowed within {statistics.median(switch_us):.0f} us' if switch_us else ''))
 
 
 def median(values: list[int] | list[float]) -> str:
@@ -149,13 +179,18 @@ def migrations_in_turns(packed: bool, count: int) -> str:
 def cases(count: int | None) -> list[tap.Case]:
     """The short run without `count`, else the long one."""
     formats = (('split', False), ('packed', True))
-    short: list[tap.Case] = [
-        (f'{name}, {migration.SVQD_LOOPBACK}',
-         functools.partial(migrations, migration.SVQD_LOOPBACK, packed, count or SHORT_RUN))
-        for name, packed in formats]
     if count is None:
-        return short
-    return short + [(f'{name}, {migration.SVQD_TESTPMD}, against {migration.TESTPMD}',
+        kinds = [(migration.SVQD_LOOPBACK, *formats[0]), (migration.SVQD_LOOPBACK, *formats[1]),
+                 (migration.AUTO_LOOPBACK, *formats[1])]
+    else:
+        kinds = [(behind, *form) for behind in (migration.SVQD_LOOPBACK, migration.AUTO_LOOPBACK,
+                                                migration.AUTO_TESTPMD) for form in formats]
+    plain: list[tap.Case] = [
+        (f'{name}, {behind}', functools.partial(migrations, behind, packed, count or SHORT_RUN))
+        for behind, name, packed in kinds]
+    if count is None:
+        return plain
+    return plain + [(f'{name}, {migration.SVQD_TESTPMD}, against {migration.TESTPMD}',
                      functools.partial(migrations_in_turns, packed, count))
                     for name, packed in formats]
 

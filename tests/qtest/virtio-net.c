@@ -94,7 +94,7 @@ static void set_up_queue(VirtioNet *net, NetQueue *queue, unsigned int index)
 
 static uint64_t wanted_features(const NetConfig *config)
 {
-    uint64_t features = VIRTIO_F_BIT(VIRTIO_F_VERSION_1) | VIRTIO_F_BIT(VIRTIO_NET_F_MRG_RXBUF);
+    uint64_t features = VIRTIO_F_BIT(VIRTIO_F_VERSION_1);
 
     features |= config->packed ? VIRTIO_F_BIT(VIRTIO_F_RING_PACKED) : 0;
     features |= config->event_idx ? VIRTIO_F_BIT(VIRTIO_F_EVENT_IDX) : 0;
@@ -106,12 +106,14 @@ static uint64_t wanted_features(const NetConfig *config)
 
 void virtio_net_set_up(VirtioNet *net, const NetConfig *config)
 {
-    const uint64_t features = wanted_features(config);
+    const uint64_t offered = virtio_pci_get_features(&net->dev);
+    const uint64_t features = wanted_features(config) |
+                              (offered & VIRTIO_F_BIT(VIRTIO_NET_F_MRG_RXBUF));
     unsigned int i;
 
     clear_queues(net);
     net->config = *config;
-    g_assert_cmphex(features & ~virtio_pci_get_features(&net->dev), ==, 0);
+    g_assert_cmphex(features & ~offered, ==, 0);
     virtio_pci_set_features(&net->dev, features);
     for (i = 0; i < 2 * config->pairs; i++) {
         set_up_queue(net, &net->queues[i], i);
