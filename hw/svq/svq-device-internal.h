@@ -91,6 +91,7 @@ struct SvqDevice {
 
     /* The device's side, valid while @device_started. */
     bool device_started;
+    bool start_refused;         /* it could not be; said once, and not tried again until reset */
     bool device_driver_ok;
     uint64_t shadow_features;
     MemoryMap *device_map;      /* the guest's memory and the arena */
@@ -239,6 +240,9 @@ bool svq_device_any_started(const SvqDevice *dev);
 
 /* All queues; and the device side is reset. */
 void svq_device_stop(SvqDevice *dev);
+
+/* What was refused may be tried again. */
+void svq_device_forget_refusals(SvqDevice *dev);
 
 /*
  * For a device side whose rings are fixed once it runs: when the VMM has no more to say for now, takes

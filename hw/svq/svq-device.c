@@ -63,8 +63,8 @@ static void device_ready(void *opaque)
     } else if (!still_fits(dev)) {
         return;
     }
+    svq_device_forget_refusals(dev);
     for (i = 0; i < dev->n_queues; i++) {
-        dev->queues[i].refused = false;
         svq_queue_update(&dev->queues[i]);
     }
     if (dev->server) {

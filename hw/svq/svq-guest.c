@@ -196,7 +196,6 @@ static int guest_set_memory(void *opaque, MemoryRegion *const *regions, unsigned
 {
     SvqDevice *dev = opaque;
     MemoryMap *map;
-    unsigned int i;
     int ret = svq_iova_place_guest(dev, regions, n, errp);
 
     if (ret < 0) {
@@ -211,9 +210,7 @@ static int guest_set_memory(void *opaque, MemoryRegion *const *regions, unsigned
         return ret;
     }
     /* A VMM that changes a region takes it away and adds it again, with the rings in it. */
-    for (i = 0; i < dev->n_queues; i++) {
-        dev->queues[i].refused = false;
-    }
+    svq_device_forget_refusals(dev);
     update_queues(dev);
     return 0;
 }

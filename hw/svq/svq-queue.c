@@ -14,7 +14,8 @@
  * A VMM says what it has to say of its queues one by one, and a restart of the device for each would
  * cost more than this.  Nothing else depends on it.
  */
-#define SETTLE_MS 5
+#define SETTLE_MS           5
+#define SETTLE_STOPPED_MS   50      /* one stop is rarely the last */
 
 /* Where a guest's ring lies: for us, and for the guest. */
 typedef struct GuestRing {
@@ -240,7 +241,7 @@ bool svq_device_any_started(const SvqDevice *dev)
 static int start_queue(SvqQueue *queue, GError **errp)
 {
     SvqDevice *dev = queue->dev;
-    int ret;
+    int ret = 0;
 
     /* An arena that nobody uses makes way for a larger one. */
     if (dev->device_started && svq_backend_has_outgrown_arena(dev) &&
@@ -253,7 +254,10 @@ static int start_queue(SvqQueue *queue, GError **errp)
                     queue->index);
         return -ENODATA;
     }
-    ret = dev->device_started ? 0 : svq_backend_start(dev, errp);
+    if (!dev->device_started) {
+        ret = svq_backend_start(dev, errp);
+        dev->start_refused = ret < 0 && dev->backend->connected;
+    }
     if (ret == 0) {
         ret = svq_mode_check(queue, errp);
     }
@@ -272,11 +276,16 @@ static bool is_due(const SvqQueue *queue)
            dev->map->n && queue->num && queue->addr_set && queue->kick_set && queue->enabled;
 }
 
-void svq_queue_refuse(SvqQueue *queue, const GError *error)
+/* Not to be tried again: the same words would come again, for each message. */
+static void refuse(SvqQueue *queue)
 {
-    /* Not to be tried again: the same words would come again, for each message. */
     queue->refused = true;
     event_notifier_set(&queue->err);
+}
+
+void svq_queue_refuse(SvqQueue *queue, const GError *error)
+{
+    refuse(queue);
     g_warning("%s", error->message);
 }
 
@@ -286,6 +295,10 @@ void svq_queue_update(SvqQueue *queue)
     g_autoptr(GError) error = NULL;
 
     if (!is_due(queue)) {
+        return;
+    }
+    if (dev->start_refused) {
+        refuse(queue);
         return;
     }
     if (dev->backend->rings_fixed && dev->device_driver_ok) {
@@ -395,19 +408,6 @@ static bool stop_queue(SvqQueue *queue)
     return true;
 }
 
-void svq_queue_stop(SvqQueue *queue)
-{
-    SvqDevice *dev = queue->dev;
-
-    if (!queue->started) {
-        return;
-    }
-    if ((dev->backend->rings_fixed && dev->device_driver_ok) || !stop_queue(queue)) {
-        svq_device_stop(dev);
-        svq_device_settle_later(dev);       /* the others go on */
-    }
-}
-
 static bool reset_device(SvqDevice *dev)
 {
     g_autoptr(GError) error = NULL;
@@ -465,6 +465,16 @@ static void stop_fixed(SvqDevice *dev)
     settle_after_reset(dev);
 }
 
+void svq_device_forget_refusals(SvqDevice *dev)
+{
+    unsigned int i;
+
+    dev->start_refused = false;
+    for (i = 0; i < dev->n_queues; i++) {
+        dev->queues[i].refused = false;
+    }
+}
+
 void svq_device_stop(SvqDevice *dev)
 {
     unsigned int i;
@@ -477,9 +487,7 @@ void svq_device_stop(SvqDevice *dev)
         }
         settle_after_reset(dev);
     }
-    for (i = 0; i < dev->n_queues; i++) {
-        dev->queues[i].refused = false;
-    }
+    svq_device_forget_refusals(dev);
     svq_backend_forget(dev);
     /* What broke before this is over. */
     event_notifier_test_and_clear(&dev->broken);
@@ -556,10 +564,34 @@ static gboolean settle(void *opaque)
     return G_SOURCE_REMOVE;
 }
 
+static void settle_in(SvqDevice *dev, guint ms)
+{
+    if (dev->settle_source) {
+        g_source_remove(dev->settle_source);
+    }
+    dev->settle_source = g_timeout_add(ms, settle, dev);
+}
+
 void svq_device_settle_later(SvqDevice *dev)
 {
     if (!dev->settle_source) {
-        dev->settle_source = g_timeout_add(SETTLE_MS, settle, dev);
+        settle_in(dev, SETTLE_MS);
+    }
+}
+
+void svq_queue_stop(SvqQueue *queue)
+{
+    SvqDevice *dev = queue->dev;
+
+    if (!queue->started) {
+        if (dev->settle_source) {
+            settle_in(dev, SETTLE_STOPPED_MS);
+        }
+        return;
+    }
+    if ((dev->backend->rings_fixed && dev->device_driver_ok) || !stop_queue(queue)) {
+        svq_device_stop(dev);
+        settle_in(dev, SETTLE_STOPPED_MS);      /* the others go on */
     }
 }
 

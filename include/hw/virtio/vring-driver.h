@@ -304,8 +304,7 @@ VRING_INLINE int vring_driver_read_used(VringDriver *vr, const bool packed, uint
         uint64_t meta = le64_load_acquire(&vr->desc[vr->used_idx].meta);
 
         *id = (uint16_t)(meta >> 32);
-        /* Without the WRITE flag the length is reserved (2.8.4): DPDK leaves ours there. */
-        *len = meta >> 48 & VRING_DESC_F_WRITE ? (uint32_t)meta : 0;
+        *len = (uint32_t)meta;
         return vring_driver_desc_is_used(vr, meta);
     }
     if (vr->used_idx == vr->used_seen) {
@@ -375,6 +374,13 @@ VRING_INLINE int vring_driver_collect_buffer(VringDriver *vr, const bool packed,
     if (G_UNLIKELY(!descs)) {
         return vring_fail(&vr->error, "used id is not in flight", packed ? "2.8.22" : "2.7.8",
                           vr->used_idx, id);
+    }
+    /*
+     * Packed: of a buffer that the device only reads, the length is reserved (2.8.4), and DPDK leaves
+     * ours there.  The flag WRITE, which should tell, is not looked at: QEMU (7.2) never sets it.
+     */
+    if (packed && !slot->writable) {
+        used_len = 0;
     }
     if (G_UNLIKELY(used_len > slot->writable)) {
         return vring_fail(&vr->error, "used length is more than was writable",
