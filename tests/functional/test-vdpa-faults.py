@@ -111,7 +111,7 @@ def locked_memory(vm: VdpaVm) -> str:
             svqd.stop()
     finally:
         vm.load_simulators(use_va=True)
-    lines = {line for line in svqd.log.splitlines() if 'LimitMEMLOCK' in line}
+    lines = [line for line in svqd.log.splitlines() if 'LimitMEMLOCK' in line]
     check(len(lines) == 1, f'not one line that names the remedy:\n{svqd.log}')
     return lines.pop()
 

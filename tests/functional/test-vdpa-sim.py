@@ -15,17 +15,21 @@ SVQD_SWITCHES=1000 in the environment, and --timeout-multiplier=10: the long run
 from __future__ import annotations
 
 import functools
+import json
 import os
 import re
 import sys
 
 import vdpa_bench
 import vdpa_vm
+from svqd import BUILD
 from tap import check
 from vdpa_vm import VdpaVm
 
 SWITCHES = int(os.environ.get('SVQD_SWITCHES', 50))
 PACKETS = 20_000
+MAPPINGS = (1, 100, 10_000)
+ROUNDS = 11
 GUEST = ('vhost-user', 'net0', '--udp', '--window', 64, '--event-idx', 'off')
 # What svqd says of a switch, in microseconds.
 SWITCH = re.compile(r'net0: (shadow|passthrough), switched in (?P<total>\d+) us: '
@@ -60,6 +64,22 @@ def switches(ranges: int, vm: VdpaVm) -> str:
             ', '.join(f'{phase} {percentiles(found, phase)}' for phase in PHASES))
 
 
+def mappings(vm: VdpaVm) -> str:
+    """What the number of mappings does to a switch, and to who makes them anew."""
+    found = {}
+    with vm.device('vdpa0', 'vdpasim_net') as path:
+        for n in MAPPINGS:
+            output = vm.run(f'vdpa-mappings-bench {path} {n} {ROUNDS}', timeout_s=120)
+            found[n] = json.loads(output.splitlines()[-1])
+    most, least = found[MAPPINGS[-1]], found[MAPPINGS[0]]
+    check(most['restart_us'] > 10 * most['switch_us'],
+          f'with {MAPPINGS[-1]} mappings a switch is not ten times as fast as a restart: {found}')
+    check(most['restart_us'] - least['restart_us'] > 10 * (most['switch_us'] - least['switch_us']),
+          f'a switch grows with the mappings: {found}')
+    return 'us of a switch, and of a restart that maps anew: ' + ', '.join(
+        f'{n} mappings: {report["switch_us"]}, {report["restart_us"]}' for n, report in found.items())
+
+
 def percentiles(found: list[re.Match[str]], phase: str) -> str:
     """The median and the 99th percentile of the time of a phase."""
     times = sorted(int(match[phase]) for match in found)
@@ -71,7 +91,8 @@ def main() -> int:
              for mode in ('shadow', 'passthrough')]
     cases += [(f'{SWITCHES} switches with {ranges} mapping{"s" if ranges > 1 else ""}',
                functools.partial(switches, ranges)) for ranges in (1, 100)]
-    return vdpa_vm.run_cases(cases)
+    cases.append((f'a switch with {MAPPINGS[-1]} mappings maps none', mappings))
+    return vdpa_vm.run_cases(cases, programs=[BUILD / 'tests/bench/vdpa-mappings-bench'])
 
 
 if __name__ == '__main__':
