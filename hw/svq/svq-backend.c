@@ -182,12 +182,22 @@ void svq_backend_forget(SvqDevice *dev)
 int svq_backend_start(SvqDevice *dev, GError **errp)
 {
     VhostDevice *backend = dev->backend;
+    uint64_t lost;
     int ret;
 
     if (dev->mode != SVQ_MODE_SHADOW) {
         /* The device has the guest's rings at one time and ours at another. */
         dev->shadow_features = dev->guest_features;
     } else if (!choose_shadow_features(dev, errp)) {
+        return -EINVAL;
+    }
+    lost = dev->shadow_features & ~backend->features;
+    if (lost) {
+        g_autofree char *names = virtio_features_to_string(lost);
+
+        /* It came back with less, and the VMM has not begun anew. */
+        g_set_error(errp, G_FILE_ERROR, G_FILE_ERROR_INVAL,
+                    "%s: the guest uses what the device does not have any more: %s", dev->id, names);
         return -EINVAL;
     }
     ret = dev->mode == SVQ_MODE_PASSTHROUGH ? 0 : create_arena(dev, errp);

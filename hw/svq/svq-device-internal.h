@@ -33,7 +33,8 @@ typedef struct SvqQueue {
     bool addr_set, kick_set, enabled;
     uint32_t base;              /* as in vhost messages */
     bool base_is_ours;          /* where we stopped, not what the VMM said */
-    bool base_lost;             /* a device had the ring, and went without a word */
+    bool base_untold;           /* a device had the ring, is gone, and may still have used more of it */
+    bool base_lost;             /* and nothing shows where it stands */
     uint32_t vmm_base;          /* what it said last */
     bool was_started;           /* since the VMM connected: what it says of the ring now counts */
     EventNotifier kick, call, err;
@@ -228,6 +229,9 @@ void svq_queue_settle(SvqQueue *queue);
  * host address.  What has lost its ring is stopped and refused.
  */
 void svq_queue_resume(SvqQueue *queue);
+
+/* Finds out again where a ring stands that a device had which is gone: it may have gone on. */
+void svq_queue_update_base(SvqQueue *queue);
 
 /* Has the device look at the ring of a started queue. */
 void svq_queue_kick_device(SvqQueue *queue);

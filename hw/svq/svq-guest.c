@@ -74,7 +74,7 @@ static void forget_queue(SvqQueue *queue)
     queue->num = 0;
     queue->addr_set = queue->kick_set = queue->enabled = queue->refused = false;
     queue->base = queue->vmm_base = 0;
-    queue->base_is_ours = queue->base_lost = queue->was_started = false;
+    queue->base_is_ours = queue->base_untold = queue->base_lost = queue->was_started = false;
     event_notifier_cleanup(&queue->kick);
     event_notifier_cleanup(&queue->call);
     event_notifier_cleanup(&queue->err);
@@ -291,7 +291,7 @@ static int guest_set_vring_base(void *opaque, unsigned int index, uint32_t base,
 
     if (ret == 0) {
         queue->base = queue->vmm_base = base;
-        queue->base_is_ours = queue->base_lost = false;
+        queue->base_is_ours = queue->base_untold = queue->base_lost = false;
         svq_queue_update(queue);
     }
     return ret;
@@ -303,6 +303,7 @@ static int guest_get_vring_base(void *opaque, unsigned int index, uint32_t *base
     SvqQueue *queue = &dev->queues[index];
 
     svq_queue_stop(queue);
+    svq_queue_update_base(queue);
     queue->kick_set = false;
     queue->refused = false;
     /* From here on the VMM knows. */

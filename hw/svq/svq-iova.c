@@ -103,7 +103,18 @@ int svq_iova_place_guest(const SvqDevice *dev, MemoryRegion *const *regions, uns
     return 0;
 }
 
-/* In @tree's range, beside the guest's memory. */
+/* Of [addr, addr + size), what lies in @range. */
+static void insert_within(IOVATree *tree, Range range, uint64_t addr, uint64_t size)
+{
+    const uint64_t first = MAX(addr, range.first);
+    const uint64_t last = MIN(addr + (size - 1), range.last);
+
+    if (first <= last) {
+        insert(tree, first, last - first + 1);
+    }
+}
+
+/* In @range, beside the guest's memory, wherever that lies for the device and for the guest. */
 static int alloc_beside_guest(const SvqDevice *dev, Range range, uint64_t size, uint64_t *iova)
 {
     IOVATree *tree = iova_tree_new(range.first, range.last);
@@ -113,11 +124,11 @@ static int alloc_beside_guest(const SvqDevice *dev, Range range, uint64_t size, 
 
     for (i = 0; i < dev->map->n; i++) {
         const MemoryRegion *region = dev->map->regions[i];
-        const uint64_t first = MAX(region->iova, range.first);
-        const uint64_t last = MIN(region->iova + (region->size - 1), range.last);
 
-        if (first <= last) {
-            insert(tree, first, last - first + 1);
+        insert_within(tree, range, region->iova, region->size);
+        if (region->gpa != region->iova) {
+            /* The arena has one address, for both, and a map has nothing twice. */
+            insert_within(tree, range, region->gpa, region->size);
         }
     }
     ret = iova_tree_alloc(tree, &arena, size, IOVA_ALIGN);

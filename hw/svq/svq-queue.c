@@ -248,6 +248,7 @@ static int start_queue(SvqQueue *queue, GError **errp)
         !svq_device_any_started(dev)) {
         svq_device_stop(dev);
     }
+    svq_queue_update_base(queue);
     if (queue->base_lost) {
         g_set_error(errp, G_FILE_ERROR, G_FILE_ERROR_FAILED,
                     "%s queue %u: nobody knows where it stands; the guest has to reset it", dev->id,
@@ -324,8 +325,9 @@ static uint32_t find_passthrough_base(SvqQueue *queue, bool told)
     VringConfig config;
     int ret;
 
-    if (!svq_queue_describe_guest(queue, &config, NULL)) {
-        return svq_queue_encode_base(queue, base);
+    if (!svq_queue_describe_guest(queue, &config, NULL) ||
+        vring_config_check(&config, &error) < 0) {
+        return svq_queue_encode_base(queue, base);      /* there is no ring to be read any more */
     }
     ret = told ? vring_takeover(&config, queue->told, net, &base, &error)
                : vring_takeover_untold(&config, queue->ring.base, &base, &error);
@@ -337,6 +339,13 @@ static uint32_t find_passthrough_base(SvqQueue *queue, bool told)
         queue->base_lost = true;
     }
     return svq_queue_encode_base(queue, base);
+}
+
+void svq_queue_update_base(SvqQueue *queue)
+{
+    if (queue->base_untold && !queue->base_lost) {
+        queue->base = find_passthrough_base(queue, false);
+    }
 }
 
 static void stop_passthrough(SvqQueue *queue, bool told)
@@ -369,6 +378,7 @@ static void settle_queue(SvqQueue *queue, bool told, bool lost)
         stop_shadow(queue, lost);
     }
     queue->base_is_ours = true;
+    queue->base_untold = queue->passthrough && lost && !told;
     queue->started = queue->parted = false;
     g_info("%s queue %u: stopped at 0x%" PRIx32, queue->dev->id, queue->index, queue->base);
 }
@@ -699,6 +709,21 @@ static bool is_moved(const SvqQueue *queue, const MemoryMap *map)
            new.device_gpa != old->device_iova;
 }
 
+/* What the device has in flight of a ring that it will get again, it shall find there. */
+static void take_back_in_flight(SvqQueue *queue)
+{
+    const bool net = queue->dev->backend->device_type == VIRTIO_ID_NET;
+    VringConfig config;
+    VringError error;
+    VringBase base;
+
+    if (svq_queue_describe_guest(queue, &config, NULL) &&
+        vring_config_check(&config, &error) == 0 &&
+        vring_takeover(&config, queue->told, net, &base, &error) == 0) {
+        queue->told = base;
+    }
+}
+
 /* Takes the rings that lie elsewhere in @map from the device. */
 static void part_moved_rings(SvqDevice *dev, const MemoryMap *map)
 {
@@ -714,16 +739,17 @@ static void part_moved_rings(SvqDevice *dev, const MemoryMap *map)
         if (!queue->started || !queue->passthrough || !is_moved(queue, map)) {
             continue;
         }
-        if (dev->backend->rings_fixed && dev->device_driver_ok) {
+        if ((dev->backend->rings_fixed && dev->device_driver_ok) ||
+            dev->backend->ops->ring_stop(dev->backend, i, &queue->told, &error) < 0) {
+            if (error) {
+                g_warning("%s queue %u: %s", dev->id, i, error->message);
+            }
             svq_device_stop(dev);
             svq_device_settle_later(dev);
             return;
         }
-        if (dev->backend->ops->ring_stop(dev->backend, i, &queue->told, &error) < 0) {
-            g_warning("%s queue %u: %s", dev->id, i, error->message);
-            continue;
-        }
         queue->parted = true;
+        take_back_in_flight(queue);
     }
 }
 

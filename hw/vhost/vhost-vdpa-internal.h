@@ -2,7 +2,8 @@
 /*
  * What the files of vhost-vdpa share: its state, and how it calls the kernel.  vhost-vdpa.c: life;
  * vhost-vdpa-probe.c: what the device can; vhost-vdpa-ops.c: features, status, configuration;
- * vhost-vdpa-ring.c: rings, suspending; vhost-vdpa-iotlb.c: memory.
+ * vhost-vdpa-ring.c: rings; vhost-vdpa-groups.c: where they are looked for; vhost-vdpa-suspend.c:
+ * suspending; vhost-vdpa-iotlb.c: memory.
  */
 #ifndef HW_VHOST_VHOST_VDPA_INTERNAL_H
 #define HW_VHOST_VHOST_VDPA_INTERNAL_H
@@ -40,6 +41,7 @@ typedef struct VdpaRing {
     bool started;
     bool apart;                 /* its ring is in the address space of rings */
     VringBase base;             /* where it was started */
+    uint32_t num;               /* its descriptors since the last reset; 0: there was no ring */
     uint32_t desc_group;        /* for that; valid if @separable */
     bool separable;             /* no buffers of any virtqueue are looked for there */
     uint32_t max_num;           /* descriptors; 0: not asked since the last reset */
@@ -58,6 +60,8 @@ typedef struct VhostVdpa {
     guint inotify_source;
     guint retry_source;         /* to open it again */
     int64_t retry_ms;           /* the next wait */
+    int64_t opened_us;          /* when it was opened last */
+    bool hung;                  /* given up in SUSPEND, which may still have it */
     int retry_error;            /* that was told of */
 
     /* What it can. */
@@ -67,11 +71,13 @@ typedef struct VhostVdpa {
     uint32_t max_num;           /* descriptors of any ring */
     uint32_t n_spaces, n_groups;
     bool has_spaces;            /* rings can have their own; dev.rings_apart: they shall */
+    bool apart_lost;            /* dev.rings_apart ends with the next reset */
 
     /* Where it stands. */
     uint8_t status;
     uint64_t features;          /* set last */
-    bool suspended;
+    bool suspended;             /* and running */
+    bool maps_doubtful;         /* the device may have lost them: the next reset maps anew */
     VdpaRing *rings;            /* dev.queue_count */
     int64_t *group_asid;        /* of each group; -1: not said since the last reset */
     VdpaSpace spaces[VDPA_SPACES];
@@ -134,6 +140,9 @@ int vhost_vdpa_ioctl_state(VhostVdpa *d, unsigned long request, const char *name
 int vhost_vdpa_ioctl_ask_state(VhostVdpa *d, unsigned long request, const char *name,
                                unsigned int index, uint32_t *num, GError **errp);
 
+/* Doorbell pages go; each is mapped again when it is asked for. */
+void vhost_vdpa_unmap_doorbells(VhostVdpa *d);
+
 /* Lets go of the device; notify->gone comes from the main loop. */
 void vhost_vdpa_lose(VhostVdpa *d, const char *why);
 
@@ -161,11 +170,17 @@ void *vhost_vdpa_ring_doorbell(VhostDevice *dev, unsigned int index);
 
 /* Enables what is to be, just before DRIVER_OK. */
 int vhost_vdpa_enable_rings(VhostVdpa *d, GError **errp);
-/* Takes the descriptors away that the kernel waits for; with the reset rings are as at first. */
-void vhost_vdpa_unbind_rings(VhostVdpa *d);
+/* Takes the descriptors of a kind away from the kernel; with the reset rings are as at first. */
+void vhost_vdpa_unbind_rings(VhostVdpa *d, VhostRingFd which);
 void vhost_vdpa_forget_rings(VhostVdpa *d);
+
+/* vhost-vdpa-groups.c */
 /* Features are set, and groups may depend on them. */
 void vhost_vdpa_find_groups(VhostVdpa *d);
+/* Has ring @index, which is to start, looked for where it will lie. */
+int vhost_vdpa_choose_space(VhostVdpa *d, unsigned int index, bool apart, GError **errp);
+/* Groups without a ring go where our rings are, if any of these has started. */
+int vhost_vdpa_put_idle_groups(VhostVdpa *d, GError **errp);
 
 /* vhost-vdpa-suspend.c */
 int vhost_vdpa_suspend(VhostDevice *dev, GError **errp);
@@ -175,6 +190,8 @@ int vhost_vdpa_resume(VhostDevice *dev, GError **errp);
 int vhost_vdpa_set_memory(VhostDevice *dev, const MemoryMap *map, GError **errp);
 /* Removes every mapping. */
 int vhost_vdpa_unmap_all(VhostVdpa *d, GError **errp);
+/* Has the device look at address space @asid again, where there are batches. */
+int vhost_vdpa_touch_space(VhostVdpa *d, uint32_t asid, GError **errp);
 /* The kernel has none any more. */
 void vhost_vdpa_forget_spaces(VdpaSpace *spaces);
 /* Whether @iova lies in memory for our rings that has its own address space. */

@@ -175,12 +175,8 @@ static int exchange(VhostVdpa *d, const Difference *diff, GError **errp)
 
 static int apply(VhostVdpa *d, const Difference *diff, GError **errp)
 {
-    int ret, end_ret;
+    int ret = begin(d, diff->asid), end_ret;
 
-    if (diff->n_removed == 0 && diff->n_added == 0) {
-        return 0;
-    }
-    ret = begin(d, diff->asid);
     if (ret < 0) {
         return vhost_vdpa_error(errp, -ret, "%s: memory cannot be changed: %s", d->dev.id,
                                 g_strerror(-ret));
@@ -303,9 +299,14 @@ static int change_space(VhostVdpa *d, uint32_t asid, const VdpaSpace *from, cons
     int ret;
 
     difference_init(&diff, asid, from, to);
-    ret = apply(d, &diff, errp);
+    ret = diff.n_removed || diff.n_added ? apply(d, &diff, errp) : 0;
     difference_clear(&diff);
     return ret;
+}
+
+int vhost_vdpa_touch_space(VhostVdpa *d, uint32_t asid, GError **errp)
+{
+    return apply(d, &(Difference){ .asid = asid }, errp);
 }
 
 /* A batch is of one address space, so they are changed one after the other: the smaller first. */

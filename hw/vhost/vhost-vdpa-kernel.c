@@ -23,6 +23,11 @@ static void kernel_close(VhostVdpaKernel *kernel, int fd)
     close(fd);
 }
 
+static int kernel_stat(VhostVdpaKernel *kernel, int fd, struct stat *node)
+{
+    return fstat(fd, node) < 0 ? -errno : 0;
+}
+
 static int kernel_ioctl(VhostVdpaKernel *kernel, int fd, unsigned long request, void *argument)
 {
     int ret;
@@ -65,6 +70,7 @@ static void kernel_unmap_doorbell(VhostVdpaKernel *kernel, void *page)
 VhostVdpaKernel vhost_vdpa_kernel = {
     .open = kernel_open,
     .close = kernel_close,
+    .stat = kernel_stat,
     .ioctl = kernel_ioctl,
     .write = kernel_write,
     .map_doorbell = kernel_map_doorbell,

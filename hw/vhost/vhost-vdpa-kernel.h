@@ -10,6 +10,7 @@
 #define HW_VHOST_VHOST_VDPA_KERNEL_H
 
 #include <stdint.h>
+#include <sys/stat.h>
 
 /*
  * Linux's headers have names of ours: our features.h comes first, and <linux/virtio_ring.h>, which
@@ -49,6 +50,8 @@ struct VhostVdpaKernel {
     /* A descriptor of the device file at @path. */
     int (*open)(VhostVdpaKernel *kernel, const char *path);
     void (*close)(VhostVdpaKernel *kernel, int fd);
+    /* The file that was opened, whatever its path leads to by now: 0. */
+    int (*stat)(VhostVdpaKernel *kernel, int fd, struct stat *node);
     /* What the call returns, 0 or more. */
     int (*ioctl)(VhostVdpaKernel *kernel, int fd, unsigned long request, void *argument);
     /* One IOTLB message, whole: 0. */

@@ -59,8 +59,26 @@ static int await_reset(VhostVdpa *d, GError **errp)
 }
 
 /*
- * Without IOTLB_PERSIST a device may have lost its mappings by this, and the kernel, which still
- * has them on its list, would refuse to map the same again.
+ * Without IOTLB_PERSIST a device may have lost its mappings by the reset, and the kernel, which
+ * still has them on its list, would refuse to map the same again.
+ */
+static int forget_lost_maps(VhostVdpa *d, GError **errp)
+{
+    if (vhost_vdpa_has(d, VHOST_BACKEND_F_IOTLB_PERSIST) && !d->maps_doubtful) {
+        return 0;
+    }
+    if (vhost_vdpa_unmap_all(d, errp) < 0) {
+        /* What was to be undone is not there: the kernel's list and the device differ. */
+        vhost_vdpa_lose(d, "its memory cannot be unmapped after a reset");
+        return -ENOTCONN;
+    }
+    d->maps_doubtful = false;
+    return 0;
+}
+
+/*
+ * Kicks end before the reset, and notifications after it: whoever changes the descriptor of one
+ * while the device runs has its interrupt set up anew.
  */
 int vhost_vdpa_reset(VhostDevice *dev, GError **errp)
 {
@@ -71,7 +89,7 @@ int vhost_vdpa_reset(VhostDevice *dev, GError **errp)
     if (ret < 0) {
         return ret;
     }
-    vhost_vdpa_unbind_rings(d);
+    vhost_vdpa_unbind_rings(d, VHOST_RING_KICK);
     ret = vhost_vdpa_call(d, VHOST_VDPA_SET_STATUS, &status, errp);
     if (ret == 0) {
         ret = await_reset(d, errp);
@@ -79,10 +97,13 @@ int vhost_vdpa_reset(VhostDevice *dev, GError **errp)
     if (ret < 0) {
         return ret;
     }
+    vhost_vdpa_unbind_rings(d, VHOST_RING_CALL);
+    vhost_vdpa_unmap_doorbells(d);      /* where they are may depend on features */
+    vhost_vdpa_forget_rings(d);
     d->status = 0;
     d->suspended = false;
-    vhost_vdpa_forget_rings(d);
-    return vhost_vdpa_has(d, VHOST_BACKEND_F_IOTLB_PERSIST) ? 0 : vhost_vdpa_unmap_all(d, errp);
+    d->dev.rings_apart = d->dev.rings_apart && !d->apart_lost;
+    return forget_lost_maps(d, errp);
 }
 
 static int write_status(VhostVdpa *d, uint8_t status, GError **errp)
@@ -167,7 +188,12 @@ static int vdpa_set_status(VhostDevice *dev, uint8_t status, GError **errp)
             ret = vhost_vdpa_enable_rings(d, errp);
         }
     }
-    return ret < 0 ? ret : write_status(d, status, errp);
+    if (ret == 0) {
+        ret = write_status(d, status, errp);
+        /* A parent makes what it needs now, and if it cannot it may take down more than that. */
+        d->maps_doubtful |= starts && ret < 0;
+    }
+    return ret;
 }
 
 /* What the kernel is asked for, with room for @size bytes; NULL and @errp: not in the space. */

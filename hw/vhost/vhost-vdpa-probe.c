@@ -93,10 +93,15 @@ static int probe_device(VhostVdpa *d, GError **errp)
         return vhost_vdpa_error(errp, -ret, "%s is no vhost-vdpa device: %s",
                                 d->path ? d->path : "the descriptor", g_strerror(-ret));
     }
-    /* A descriptor that was handed to us may have been used. */
-    ret = vhost_vdpa_call(d, VHOST_VDPA_SET_STATUS, &reset, errp);
+    ret = vhost_vdpa_call(d, VHOST_SET_OWNER, NULL, NULL);
+    if (ret == -EBUSY) {
+        return vhost_vdpa_error(errp, EBUSY, "%s: the descriptor has an owner, who may be using it",
+                                d->dev.id);
+    }
+    ret = vhost_vdpa_check_call(d, ret, "VHOST_SET_OWNER", errp);
     if (ret == 0) {
-        ret = vhost_vdpa_call(d, VHOST_SET_OWNER, NULL, errp);
+        /* A descriptor that was handed to us may have been used. */
+        ret = vhost_vdpa_call(d, VHOST_VDPA_SET_STATUS, &reset, errp);
     }
     if (ret == 0) {
         ret = vhost_vdpa_call(d, VHOST_GET_FEATURES, &d->offered, errp);
@@ -176,6 +181,11 @@ static void add_loss(GString *losses, bool lost, const char *words)
     }
 }
 
+static bool can_stand_still(const VhostVdpa *d)
+{
+    return vhost_vdpa_has(d, VHOST_BACKEND_F_SUSPEND) && vhost_vdpa_has(d, VHOST_BACKEND_F_RESUME);
+}
+
 static void log_what_is_there(const VhostVdpa *d)
 {
     const VhostDevice *dev = &d->dev;
@@ -189,8 +199,11 @@ static void log_what_is_there(const VhostVdpa *d)
            dev->iova_last, d->n_groups, d->n_spaces, d->has_doorbells ? "mapped" : "by eventfd",
            *names ? names : "none");
 
-    add_loss(losses, dev->rings_fixed,
+    add_loss(losses, !can_stand_still(d),
              "no SUSPEND and RESUME: a change of its rings restarts it, and it cannot be switched");
+    add_loss(losses, can_stand_still(d) && dev->rings_fixed,
+             "no ENABLE_AFTER_DRIVER_OK: a change of its rings restarts it, and it cannot be "
+             "switched");
     add_loss(losses, !dev->tells_base,
              "does not tell where its rings stand: what passes through may be lost at a stop");
     add_loss(losses, !vhost_vdpa_has(d, VHOST_BACKEND_F_IOTLB_PERSIST),
@@ -217,12 +230,17 @@ int vhost_vdpa_probe(VhostVdpa *d, GError **errp)
     if (dev->queue_count == 0 || d->max_num == 0) {
         return vhost_vdpa_error(errp, ENODEV, "%s has no virtqueues", dev->id);
     }
+    if (dev->iova_last < dev->iova_first) {
+        return vhost_vdpa_error(errp, ERANGE, "%s reaches no addresses: it says 0x%" PRIx64
+                                "-0x%" PRIx64, dev->id, dev->iova_first, dev->iova_last);
+    }
     dev->max_regions = MEMORY_MAP_MAX_REGIONS;
     dev->tells_base = tells_base(d);
-    dev->rings_fixed = !vhost_vdpa_has(d, VHOST_BACKEND_F_SUSPEND) ||
-                       !vhost_vdpa_has(d, VHOST_BACKEND_F_RESUME);
+    dev->rings_fixed = !can_stand_still(d) ||
+                       !vhost_vdpa_has(d, VHOST_BACKEND_F_ENABLE_AFTER_DRIVER_OK);
     d->has_spaces = vhost_vdpa_has(d, VHOST_BACKEND_F_DESC_ASID) && d->n_spaces >= VDPA_SPACES;
     dev->rings_apart = d->has_spaces;
+    d->apart_lost = false;
 
     d->ops = vhost_vdpa_ops;
     if (dev->rings_fixed) {
@@ -237,6 +255,7 @@ int vhost_vdpa_probe(VhostVdpa *d, GError **errp)
     d->group_asid = g_new(int64_t, d->n_groups);
     d->doorbells = g_new0(void *, dev->queue_count);
     d->n_doorbells = dev->queue_count;
+    d->has_doorbells = true;
     d->has_doorbells = vhost_vdpa_ring_doorbell(dev, 0);
     choose_features(d);
     vhost_vdpa_forget_rings(d);

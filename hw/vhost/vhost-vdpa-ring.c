@@ -8,9 +8,6 @@
  * takes one away.  It may not be told to disable a ring either (4.1.4.3.2), so nothing is
  * enabled before it is certain.
  *
- * Where rings have an address space of their own, the descriptor group of a virtqueue is put there
- * when its ring starts in our memory, and back among the buffers when it starts in the guest's.
- *
  * Threads: the main thread.
  */
 #include "vhost-vdpa-internal.h"
@@ -43,14 +40,14 @@ static int hold(VhostVdpa *d, bool *held, GError **errp)
 }
 
 /*
- * A device that cannot resume stays as it is until its reset.  One that can, and does not, is
- * given up: its other rings would stand still without anybody knowing.
+ * A device whose rings are fixed stays as it is until its reset.  One that does not resume is given
+ * up: its other rings would stand still without anybody knowing.
  */
 static int let_go(VhostVdpa *d, bool held, int ret, GError **errp)
 {
     int resumed;
 
-    if (!held || !d->dev.connected || !vhost_vdpa_has(d, VHOST_BACKEND_F_RESUME)) {
+    if (!held || !d->dev.connected || d->dev.rings_fixed) {
         return ret;
     }
     resumed = vhost_vdpa_resume(&d->dev, ret < 0 ? NULL : errp);
@@ -60,68 +57,20 @@ static int let_go(VhostVdpa *d, bool held, int ret, GError **errp)
     return ret < 0 ? ret : resumed;
 }
 
-/* Which groups the virtqueues belong to, and whether a ring's can be without any buffers. */
-void vhost_vdpa_find_groups(VhostVdpa *d)
+/*
+ * Linux before 6.4 takes 16 bits of a position, and tells as many: of a packed ring half of it.  A
+ * ring that has not begun since the reset stands at the start without being told.
+ */
+static bool is_too_wide(const VhostVdpa *d, unsigned int index, uint32_t num, bool at_start,
+                        int ret)
 {
-    const unsigned int n = d->dev.queue_count;
-    g_autofree uint32_t *groups = g_new0(uint32_t, n);
-    unsigned int i, j;
-
-    if (!d->has_spaces) {
-        return;
-    }
-    for (i = 0; i < n; i++) {
-        VdpaRing *ring = &d->rings[i];
-
-        vhost_vdpa_ask_state(d, VHOST_VDPA_GET_VRING_GROUP, i, &groups[i], NULL);
-        ring->separable = vhost_vdpa_ask_state(d, VHOST_VDPA_GET_VRING_DESC_GROUP, i,
-                                               &ring->desc_group, NULL) == 0 &&
-                          ring->desc_group < d->n_groups;
-    }
-    for (i = 0; i < n; i++) {
-        for (j = 0; j < n && d->rings[i].separable; j++) {
-            d->rings[i].separable = groups[j] != d->rings[i].desc_group;
-        }
-    }
-}
-
-/* Has the ring looked for where it will lie. */
-static int choose_space(VhostVdpa *d, unsigned int index, bool apart, GError **errp)
-{
-    VdpaRing *ring = &d->rings[index];
-    const int64_t asid = apart ? VDPA_SPACE_RINGS : VDPA_SPACE_BUFFERS;
-    unsigned int i;
-    int ret;
-
-    if (!ring->separable || d->group_asid[ring->desc_group] == asid) {
-        return 0;
-    }
-    for (i = 0; i < d->dev.queue_count; i++) {
-        const VdpaRing *other = &d->rings[i];
-
-        if (i != index && other->started && other->separable &&
-            other->desc_group == ring->desc_group && other->apart != apart) {
-            return vhost_vdpa_error(errp, EBUSY,
-                                    "%s: the rings of virtqueues %u and %u are looked for in one "
-                                    "address space; both are to move, or none",
-                                    d->dev.id, index, i);
-        }
-    }
-    ret = vhost_vdpa_call_state(d, VHOST_VDPA_SET_GROUP_ASID, ring->desc_group, (uint32_t)asid,
-                                errp);
-    if (ret == 0) {
-        d->group_asid[ring->desc_group] = asid;
-    } else if (vhost_vdpa_is_running(d) && d->dev.rings_apart) {
-        g_message("%s: rings cannot change their address space while the device runs; from the "
-                  "next start on ours lie among the guest's memory", d->dev.id);
-        d->dev.rings_apart = false;
-    }
-    return ret;
+    return ret == -EINVAL && num > UINT16_MAX && at_start && !d->rings[index].num;
 }
 
 static int set_base(VhostVdpa *d, unsigned int index, VringBase base, GError **errp)
 {
     const VringBase start = vring_base_start(is_packed(d));
+    const bool at_start = base.avail == start.avail && base.used == start.used;
     uint32_t num = base.avail;
     int ret;
 
@@ -129,7 +78,12 @@ static int set_base(VhostVdpa *d, unsigned int index, VringBase base, GError **e
         num |= (uint32_t)base.used << 16;
     }
     ret = vhost_vdpa_call_state(d, VHOST_SET_VRING_BASE, index, num, errp);
-    if (ret == -EOPNOTSUPP && (base.avail != start.avail || base.used != start.used)) {
+    if (is_too_wide(d, index, num, at_start, ret)) {
+        g_clear_error(errp);
+        d->dev.tells_base = false;
+        return 0;
+    }
+    if (ret == -EOPNOTSUPP && !at_start) {
         g_clear_error(errp);
         vhost_vdpa_error(errp, EOPNOTSUPP,
                          "%s: virtqueue %u is to go on at 0x%" PRIx32 ", but the device takes "
@@ -150,26 +104,32 @@ static int set_addresses(VhostVdpa *d, unsigned int index, const VhostRing *ring
     return vhost_vdpa_call(d, VHOST_SET_VRING_ADDR, &addr, errp);
 }
 
-static int set_fd(VhostVdpa *d, unsigned int index, VhostRingFd which, int fd, GError **errp)
+static int bind_fd(VhostVdpa *d, unsigned int index, VhostRingFd which, int fd, GError **errp)
 {
-    struct vhost_vring_file file = { .index = index, .fd = fd < 0 ? VHOST_FILE_UNBIND : fd };
+    struct vhost_vring_file file = { .index = index, .fd = fd };
 
     return which == VHOST_RING_KICK ? vhost_vdpa_call(d, VHOST_SET_VRING_KICK, &file, errp)
                                     : vhost_vdpa_call(d, VHOST_SET_VRING_CALL, &file, errp);
 }
 
+/* A parent may make interrupts at DRIVER_OK, and only for rings that have a descriptor then. */
+static int set_fd(VhostVdpa *d, unsigned int index, VhostRingFd which, int fd, GError **errp)
+{
+    const int nobody = which == VHOST_RING_CALL ? d->nobody.fd : VHOST_FILE_UNBIND;
+
+    return bind_fd(d, index, which, fd < 0 ? nobody : fd, errp);
+}
+
 static void unbind(VhostVdpa *d, unsigned int index)
 {
-    set_fd(d, index, VHOST_RING_KICK, -1, NULL);
-    set_fd(d, index, VHOST_RING_CALL, -1, NULL);
+    bind_fd(d, index, VHOST_RING_KICK, VHOST_FILE_UNBIND, NULL);
+    bind_fd(d, index, VHOST_RING_CALL, VHOST_FILE_UNBIND, NULL);
 }
 
 static int describe_ring(VhostVdpa *d, unsigned int index, const VhostRing *ring, bool apart,
                          GError **errp)
 {
-    /* A parent may make interrupts at DRIVER_OK, and only for rings that have a descriptor then. */
-    const int call_fd = ring->call_fd < 0 ? d->nobody.fd : ring->call_fd;
-    int ret = choose_space(d, index, apart, errp);
+    int ret = vhost_vdpa_choose_space(d, index, apart, errp);
 
     if (ret == 0) {
         ret = vhost_vdpa_call_state(d, VHOST_SET_VRING_NUM, index, ring->num, errp);
@@ -181,13 +141,13 @@ static int describe_ring(VhostVdpa *d, unsigned int index, const VhostRing *ring
         ret = set_addresses(d, index, ring, errp);
     }
     if (ret == 0) {
-        ret = set_fd(d, index, VHOST_RING_CALL, call_fd, errp);
+        ret = set_fd(d, index, VHOST_RING_CALL, ring->call_fd, errp);
     }
     if (ret == 0) {
         ret = set_fd(d, index, VHOST_RING_KICK, ring->kick_fd, errp);
-        if (ret < 0) {
-            unbind(d, index);
-        }
+    }
+    if (ret == 0) {
+        d->rings[index].num = ring->num;
     }
     return ret;
 }
@@ -209,34 +169,69 @@ static int refuse_fixed(VhostVdpa *d, unsigned int index, const char *what, GErr
                             "suspended and resumed", d->dev.id, index, what);
 }
 
+static int check_start(VhostVdpa *d, unsigned int index, const VhostRing *ring, GError **errp)
+{
+    const uint32_t num = d->rings[index].num;
+
+    if (vhost_vdpa_is_running(d) && d->dev.rings_fixed) {
+        return refuse_fixed(d, index, "started", errp);
+    }
+    if (vhost_vdpa_is_running(d) && num && num != ring->num) {
+        return vhost_vdpa_error(errp, EOPNOTSUPP,
+                                "%s: virtqueue %u has %" PRIu32 " descriptors, and has %" PRIu32
+                                " after a reset only", d->dev.id, index, num, ring->num);
+    }
+    /* The kernel's own kick has no data. */
+    if (d->features & VIRTIO_F_BIT(VIRTIO_F_NOTIFICATION_DATA) &&
+        !vhost_vdpa_ring_doorbell(&d->dev, index)) {
+        return vhost_vdpa_error(errp, EOPNOTSUPP,
+                                "%s: virtqueue %u has no doorbell, which NOTIFICATION_DATA needs",
+                                d->dev.id, index);
+    }
+    return 0;
+}
+
+static int begin_ring(VhostVdpa *d, unsigned int index, const VhostRing *ring, GError **errp)
+{
+    VdpaRing *is = &d->rings[index];
+    const bool apart = vhost_vdpa_is_apart(d, ring->desc_iova);
+    int ret = describe_ring(d, index, ring, apart, errp);
+
+    if (ret == 0 && vhost_vdpa_is_running(d) && is->enabled) {
+        ret = write_enable(d, index, true, errp);
+    }
+    if (ret < 0) {
+        unbind(d, index);
+        return ret;
+    }
+    is->started = true;
+    is->apart = apart;
+    is->base = ring->base;
+    return 0;
+}
+
 int vhost_vdpa_ring_start(VhostDevice *dev, unsigned int index, const VhostRing *ring,
                           GError **errp)
 {
     VhostVdpa *d = vhost_vdpa_of(dev);
-    bool apart, held;
+    bool held;
     int ret = check_ring(d, index, errp);
 
-    if (ret < 0) {
-        return ret;
-    }
-    if (vhost_vdpa_is_running(d) && dev->rings_fixed) {
-        return refuse_fixed(d, index, "started", errp);
-    }
-    apart = vhost_vdpa_is_apart(d, ring->desc_iova);
-    ret = hold(d, &held, errp);
-    if (ret < 0) {
-        return ret;
-    }
-    ret = describe_ring(d, index, ring, apart, errp);
-    if (ret == 0 && vhost_vdpa_is_running(d) && d->rings[index].enabled) {
-        ret = write_enable(d, index, true, errp);
+    if (ret == 0) {
+        ret = check_start(d, index, ring, errp);
     }
     if (ret == 0) {
-        d->rings[index].started = true;
-        d->rings[index].apart = apart;
-        d->rings[index].base = ring->base;
+        ret = hold(d, &held, errp);
     }
-    return let_go(d, held, ret, errp);
+    if (ret < 0) {
+        return ret;
+    }
+    ret = let_go(d, held, begin_ring(d, index, ring, errp), errp);
+    if (ret == 0 && held) {
+        /* A kick that came before the ring was enabled is dropped. */
+        event_notifier_set(&(EventNotifier){ ring->kick_fd });
+    }
+    return ret;
 }
 
 int vhost_vdpa_ring_enable(VhostDevice *dev, unsigned int index, bool enable, GError **errp)
@@ -262,7 +257,7 @@ int vhost_vdpa_ring_enable(VhostDevice *dev, unsigned int index, bool enable, GE
 int vhost_vdpa_enable_rings(VhostVdpa *d, GError **errp)
 {
     unsigned int i;
-    int ret = 0;
+    int ret = vhost_vdpa_put_idle_groups(d, errp);
 
     for (i = 0; i < d->dev.queue_count && ret == 0; i++) {
         if (d->rings[i].live && !d->rings[i].started) {
@@ -341,6 +336,11 @@ int vhost_vdpa_ring_set_fd(VhostDevice *dev, unsigned int index, VhostRingFd whi
     return ret < 0 ? ret : set_fd(d, index, which, fd, errp);
 }
 
+static uint32_t power_of_two_within(uint32_t num)
+{
+    return 1u << (g_bit_storage(num) - 1);
+}
+
 /* Asked before the ring is described: after that some parents answer what it is. */
 uint32_t vhost_vdpa_ring_max_num(VhostDevice *dev, unsigned int index)
 {
@@ -356,7 +356,8 @@ uint32_t vhost_vdpa_ring_max_num(VhostDevice *dev, unsigned int index)
         if (vhost_vdpa_ask_state(d, VHOST_VDPA_GET_VRING_SIZE, index, &num, NULL) < 0 || !num) {
             num = d->max_num;
         }
-        ring->max_num = MIN(num, d->max_num);
+        /* The kernel takes no other number, of packed rings either. */
+        ring->max_num = power_of_two_within(MIN(num, d->max_num));
     }
     return ring->max_num;
 }
@@ -365,7 +366,7 @@ void *vhost_vdpa_ring_doorbell(VhostDevice *dev, unsigned int index)
 {
     VhostVdpa *d = vhost_vdpa_of(dev);
 
-    if (d->fd < 0 || index >= dev->queue_count) {
+    if (d->fd < 0 || !d->has_doorbells || index >= dev->queue_count) {
         return NULL;
     }
     if (!d->doorbells[index]) {
@@ -374,13 +375,13 @@ void *vhost_vdpa_ring_doorbell(VhostDevice *dev, unsigned int index)
     return d->doorbells[index];
 }
 
-void vhost_vdpa_unbind_rings(VhostVdpa *d)
+void vhost_vdpa_unbind_rings(VhostVdpa *d, VhostRingFd which)
 {
     unsigned int i;
 
     for (i = 0; i < d->dev.queue_count; i++) {
         if (d->rings[i].started) {
-            unbind(d, i);
+            bind_fd(d, i, which, VHOST_FILE_UNBIND, NULL);
         }
     }
 }

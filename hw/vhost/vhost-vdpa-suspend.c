@@ -116,8 +116,18 @@ static int leave_to_thread(VhostVdpa *d, SuspendJob *job, GError **errp)
     memset(d->spaces, 0, sizeof(d->spaces));
     job->left = true;
     d->fd = -1;
+    d->hung = true;
     vhost_vdpa_lose(d, why);
     return vhost_vdpa_error(errp, ENOTCONN, "%s: %s", d->dev.id, why);
+}
+
+/* A SUSPEND that has failed may have stopped a part of the device. */
+static void undo_suspend(VhostVdpa *d)
+{
+    if (d->dev.connected && vhost_vdpa_has(d, VHOST_BACKEND_F_RESUME) &&
+        vhost_vdpa_call(d, VHOST_VDPA_RESUME, NULL, NULL) < 0) {
+        vhost_vdpa_lose(d, "it could not be suspended, and then not be resumed");
+    }
 }
 
 static int suspend_in_time(VhostVdpa *d, GError **errp)
@@ -142,6 +152,9 @@ static int suspend_in_time(VhostVdpa *d, GError **errp)
     pthread_join(thread, NULL);
     ret = vhost_vdpa_check_call(d, job->ret, "VHOST_VDPA_SUSPEND", errp);
     job_free(job);
+    if (ret < 0) {
+        undo_suspend(d);
+    }
     return ret;
 }
 
@@ -153,9 +166,7 @@ int vhost_vdpa_suspend(VhostDevice *dev, GError **errp)
     /* What does not run stands still; the kernel sees it likewise. */
     if (ret == 0 && vhost_vdpa_is_running(d) && !d->suspended) {
         ret = suspend_in_time(d, errp);
-    }
-    if (ret == 0) {
-        d->suspended = true;
+        d->suspended = ret == 0;
     }
     return ret;
 }
@@ -165,7 +176,7 @@ int vhost_vdpa_resume(VhostDevice *dev, GError **errp)
     VhostVdpa *d = vhost_vdpa_of(dev);
     int ret = vhost_vdpa_check_connected(d, errp);
 
-    if (ret == 0 && vhost_vdpa_is_running(d)) {
+    if (ret == 0 && d->suspended) {
         ret = vhost_vdpa_call(d, VHOST_VDPA_RESUME, NULL, errp);
     }
     if (ret == 0) {

@@ -10,6 +10,9 @@
  * ends in a callback, and gone comes once for each ready.  Doorbell pages stay mapped until gone
  * has returned, for queues may ring until then.
  *
+ * A call takes as long as the driver below it does.  Only SUSPEND is bounded, in
+ * vhost-vdpa-suspend.c: a VDUSE daemon that hangs in another stalls the main thread.
+ *
  * Threads: the main thread, in the default GLib main context.
  */
 #include "vhost-vdpa-internal.h"
@@ -28,6 +31,9 @@
 /* A device that is made anew is there soon: the first wait; each is twice the last. */
 #define RETRY_FIRST_MS 50
 #define RETRY_LAST_MS 2000
+
+/* Who is lost sooner than that after it was opened is not there at once again. */
+#define SETTLED_US (5 * G_USEC_PER_SEC)
 
 int vhost_vdpa_error(GError **errp, int err, const char *format, ...)
 {
@@ -106,7 +112,7 @@ static void close_device(VhostVdpa *d)
     g_clear_pointer(&d->node, g_free);
     vhost_vdpa_forget_spaces(d->spaces);
     d->status = 0;
-    d->suspended = false;
+    d->suspended = d->maps_doubtful = false;
     d->dev.connected = false;
 }
 
@@ -117,9 +123,14 @@ static void unmap_doorbells(VhostVdpaKernel *kernel, void **doorbells, uint32_t 
     for (i = 0; i < n; i++) {
         if (doorbells[i]) {
             kernel->unmap_doorbell(kernel, doorbells[i]);
+            doorbells[i] = NULL;
         }
     }
-    g_free(doorbells);
+}
+
+void vhost_vdpa_unmap_doorbells(VhostVdpa *d)
+{
+    unmap_doorbells(d->kernel, d->doorbells, d->n_doorbells);
 }
 
 static void retry_later(VhostVdpa *d);
@@ -136,12 +147,16 @@ static gboolean notify(void *opaque)
     d->notify_source = 0;
     d->n_doorbells = 0;
     if (d->path) {
+        if (g_get_monotonic_time() - d->opened_us >= SETTLED_US) {
+            d->retry_ms = RETRY_FIRST_MS;
+        }
         retry_later(d);
     }
     if (n && n->gone) {
         n->gone(d->dev.notify_opaque);      /* it may free us */
     }
     unmap_doorbells(kernel, doorbells, n_doorbells);
+    g_free(doorbells);
     return G_SOURCE_REMOVE;
 }
 
@@ -207,11 +222,12 @@ static gboolean config_called(gint fd, GIOCondition condition, void *opaque)
     return G_SOURCE_CONTINUE;
 }
 
-static const char *explain_open(int err)
+static const char *explain_open(const VhostVdpa *d, int err)
 {
     switch (err) {
     case EBUSY:
-        return "it is in use by another process";
+        return d->hung ? "it was to be suspended, and still is not"
+                       : "it is in use by another process";
     case KERNEL_ENOTSUPP:
         return "its bus has no IOMMU that would keep it in its memory; boot with one "
                "(intel_iommu=on, or the like)";
@@ -239,31 +255,48 @@ static int set_up(VhostVdpa *d, GError **errp)
     return ret;
 }
 
+static bool is_same_node(const struct stat *a, const struct stat *b)
+{
+    return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_rdev == b->st_rdev;
+}
+
+/* A file that is not the one at its path any more was removed before anybody could see it. */
+static int open_path(VhostVdpa *d, GError **errp)
+{
+    struct stat opened, node;
+    int ret;
+
+    watch_path(d);
+    d->fd = d->kernel->open(d->kernel, d->path);
+    if (d->fd < 0) {
+        ret = d->fd;
+        d->fd = -1;
+        return vhost_vdpa_error(errp, -ret, "cannot open %s: %s", d->path, explain_open(d, -ret));
+    }
+    d->hung = false;
+    ret = d->kernel->stat(d->kernel, d->fd, &opened);
+    if (ret < 0 || stat(d->path, &node) < 0 || !is_same_node(&opened, &node)) {
+        return vhost_vdpa_error(errp, ENOENT, "%s has vanished while it was opened", d->path);
+    }
+    d->node = g_memdup2(&node, sizeof(node));
+    return 0;
+}
+
 /* Opens what is at the path; a descriptor that was given is open. */
 static int open_device(VhostVdpa *d, GError **errp)
 {
-    struct stat node;
-    int ret;
+    int ret = d->path ? open_path(d, errp) : 0;
 
-    if (d->path) {
-        watch_path(d);
-        d->fd = d->kernel->open(d->kernel, d->path);
-        if (d->fd < 0) {
-            ret = d->fd;
-            d->fd = -1;
-            return vhost_vdpa_error(errp, -ret, "cannot open %s: %s", d->path,
-                                    explain_open(-ret));
-        }
-        if (stat(d->path, &node) == 0) {
-            d->node = g_memdup2(&node, sizeof(node));
-        }
+    if (ret == 0) {
+        ret = set_up(d, errp);
     }
-    ret = set_up(d, errp);
     if (ret < 0) {
         close_device(d);
-        unmap_doorbells(d->kernel, g_steal_pointer(&d->doorbells), d->n_doorbells);
+        vhost_vdpa_unmap_doorbells(d);
+        g_clear_pointer(&d->doorbells, g_free);
         d->n_doorbells = 0;
     }
+    d->opened_us = g_get_monotonic_time();
     return ret;
 }
 
@@ -280,7 +313,6 @@ static void open_again(VhostVdpa *d)
         retry_later(d);
         return;
     }
-    d->retry_ms = RETRY_FIRST_MS;
     d->retry_error = 0;
     if (d->dev.notify && d->dev.notify->ready) {
         d->dev.notify->ready(d->dev.notify_opaque);
@@ -306,8 +338,9 @@ static bool node_is_there(const VhostVdpa *d)
 {
     struct stat node;
 
-    return stat(d->path, &node) == 0 && node.st_dev == d->node->st_dev &&
-           node.st_ino == d->node->st_ino && node.st_rdev == d->node->st_rdev;
+    /* If it cannot be looked at now it may be there. */
+    return stat(d->path, &node) == 0 ? is_same_node(&node, d->node)
+                                     : errno != ENOENT && errno != ENOTDIR;
 }
 
 static gboolean folder_changed(gint fd, GIOCondition condition, void *opaque)
@@ -335,7 +368,8 @@ void vhost_vdpa_free(VhostDevice *dev)
     VhostVdpa *d = vhost_vdpa_of(dev);
 
     close_device(d);
-    unmap_doorbells(d->kernel, d->doorbells, d->n_doorbells);
+    vhost_vdpa_unmap_doorbells(d);
+    g_free(d->doorbells);
     if (d->notify_source) {
         g_source_remove(d->notify_source);
     }

@@ -58,6 +58,15 @@ bool mode_has_said(const char *words)
     return has;
 }
 
+void mode_assert_said_once(const char *words)
+{
+    g_autofree char *all = mode_take_words();
+    const char *found = strstr(all, words);
+
+    g_assert_nonnull(found);
+    g_assert_null(strstr(found + 1, words));
+}
+
 void mode_test_add(const char *name, GTestDataFunc test, unsigned int n)
 {
     unsigned int i;
@@ -105,6 +114,17 @@ void mode_set_log_all(Rig *rig, bool on)
 bool mode_passes_through(const Rig *rig, unsigned int q)
 {
     return rig_stats(rig, q).passthrough;
+}
+
+uint64_t mode_forwarded(const Rig *rig)
+{
+    uint64_t n = 0;
+    unsigned int q;
+
+    for (q = 0; q < svq_device_get_queue_count(rig->dev); q++) {
+        n += rig_stats(rig, q).counters.buffers;
+    }
+    return n;
 }
 
 void mode_await(Rig *rig, bool passthrough)

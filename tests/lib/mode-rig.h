@@ -36,10 +36,16 @@ char *mode_take_words(void);
 /* Whether @words were said since then; leaves them there. */
 bool mode_has_said(const char *words);
 
+/* Asserts that @words were said once since then; takes it all. */
+void mode_assert_said_once(const char *words);
+
 /* The VMM turns LOG_ALL on or off. */
 void mode_set_log_all(Rig *rig, bool on);
 
 bool mode_passes_through(const Rig *rig, unsigned int q);
+
+/* Buffers that we have forwarded so far, of all queues. */
+uint64_t mode_forwarded(const Rig *rig);
 
 /* Runs the main loop until queue 0 passes through, or does not; 10 s at most. */
 void mode_await(Rig *rig, bool passthrough);

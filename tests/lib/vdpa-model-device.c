@@ -32,12 +32,12 @@ static bool has(const VdpaModel *m, unsigned int bit)
 
 uint32_t model_asid(const VdpaModel *m, unsigned int ring)
 {
-    return m->config.n_groups ? m->group_asid[m->config.group[ring]] : 0;
+    return m->config.n_groups ? m->looks_in[m->config.group[ring]] : 0;
 }
 
 uint32_t model_desc_asid(const VdpaModel *m, unsigned int ring)
 {
-    return m->backend_features & VDPA_B_DESC_ASID ? m->group_asid[m->config.desc_group[ring]]
+    return m->backend_features & VDPA_B_DESC_ASID ? m->looks_in[m->config.desc_group[ring]]
                                                   : model_asid(m, ring);
 }
 
@@ -281,6 +281,10 @@ void model_ring_enable(VdpaModel *m, unsigned int index, bool enable)
 {
     ModelRing *ring = &m->rings[index];
 
+    if (enable && has(m, VIRTIO_F_RING_PACKED) && !ring->based) {
+        ring->base = vring_base_start(true);    /* old kernels do not let it be told */
+        ring->based = true;
+    }
     if (enable && (!ring->addressed || !ring->based || !ring->num)) {
         model_complain(m, "queue %u: enabled without %s", index,
                        !ring->num ? "a size" : !ring->addressed ? "addresses" : "a base");

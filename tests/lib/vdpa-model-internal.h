@@ -63,6 +63,7 @@ struct VdpaModel {
 
     /* The device file. */
     int fd;                 /* -1: not open, or closed and still in use */
+    struct stat node;       /* of its path when it was opened */
     unsigned int refs;      /* the descriptor, calls in progress, doorbell pages */
     bool owned;             /* SET_OWNER */
     uint64_t backend_features;
@@ -74,7 +75,7 @@ struct VdpaModel {
     char *fail_call, *failed;
     unsigned int fail_nth, fail_at;
     int fail_with;
-    bool hang, lie, keep, reverse;
+    bool hang, lie, keep, reverse, halfway, vanish;
     unsigned int hold;
     uint64_t memory_limit;
     GString *complaints;
@@ -83,7 +84,8 @@ struct VdpaModel {
     uint8_t status;
     uint64_t driver_features;
     bool stopped;           /* suspended, and it is true */
-    uint32_t group_asid[VDPA_MODEL_GROUPS];
+    uint32_t group_asid[VDPA_MODEL_GROUPS];     /* was told */
+    uint32_t looks_in[VDPA_MODEL_GROUPS];       /* ASID */
     unsigned int spaces_made;       /* bits */
     bool in_batch;
     uint32_t batch_asid;

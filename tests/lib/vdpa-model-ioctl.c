@@ -60,6 +60,8 @@ static void reset(VdpaModel *m, bool file)
     m->status = 0;
     m->driver_features = 0;
     m->suspended = m->stopped = false;
+    memset(m->group_asid, 0, sizeof(m->group_asid));
+    memset(m->looks_in, 0, sizeof(m->looks_in));
     for (i = 0; i < m->maps->len && !(m->backend_features & VDPA_B_PERSIST); i++) {
         ((ModelMap *)g_ptr_array_index(m->maps, i))->live = false;
     }
@@ -71,7 +73,6 @@ void model_reset_file(VdpaModel *m)
     reset(m, true);
     model_unmap_all(m);
     close_fd(&m->config_call);
-    memset(m->group_asid, 0, sizeof(m->group_asid));
     m->in_batch = m->owned = false;
     m->backend_features = 0;
 }
@@ -163,11 +164,11 @@ static int suspend(VdpaModel *m)
     if (!(m->config.backend_features & VDPA_B_SUSPEND)) {
         return -EOPNOTSUPP;
     }
-    m->suspended = true;
+    m->suspended = !m->halfway;
     if (!m->lie) {
         model_device_suspend(m);
     }
-    return 0;
+    return m->halfway ? -EIO : 0;
 }
 
 static int resume(VdpaModel *m)
@@ -191,6 +192,9 @@ static int set_num(VdpaModel *m, ModelRing *ring, uint32_t num)
     if (ring->enabled) {
         model_complain(m, "queue %u: SET_VRING_NUM while enabled", (unsigned int)(ring - m->rings));
     }
+    if (m->status & VIRTIO_STATUS_DRIVER_OK && ring->num && ring->num != num) {
+        model_complain(m, "queue %u: another size while it runs", (unsigned int)(ring - m->rings));
+    }
     ring->num = num;
     return 0;
 }
@@ -205,6 +209,8 @@ static int set_base(VdpaModel *m, ModelRing *ring, uint32_t num)
             return -EINVAL;
         }
         base.used = base.avail;
+    } else if (m->config.short_base && num > UINT16_MAX) {
+        return -EINVAL;
     }
     if (is_running(m)) {
         return -EINVAL;
@@ -239,7 +245,8 @@ static int get_base(VdpaModel *m, const ModelRing *ring, uint32_t *num)
                        (unsigned int)(ring - m->rings));
     }
     base = model_ring_base(ring);
-    *num = is_packed(m) ? base.avail | (uint32_t)base.used << 16 : base.avail;
+    *num = is_packed(m) && !m->config.short_base ? base.avail | (uint32_t)base.used << 16
+                                                 : base.avail;
     return 0;
 }
 
@@ -299,6 +306,9 @@ static int set_group_asid(VdpaModel *m, const struct vhost_vring_state *s)
         model_complain(m, "group %u: another space while it runs", s->index);
     }
     m->group_asid[s->index] = s->num;
+    if (!(m->status & VIRTIO_STATUS_DRIVER_OK)) {
+        m->looks_in[s->index] = s->num;
+    }
     return 0;
 }
 

@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -124,6 +125,9 @@ static void end_batch(VdpaModel *m, uint32_t asid)
 
         map->live |= map->asid == asid;
     }
+    if (m->in_batch) {
+        memcpy(m->looks_in, m->group_asid, sizeof(m->looks_in));
+    }
     m->in_batch = false;
 }
 
@@ -147,7 +151,7 @@ static int handle(VdpaModel *m, uint32_t asid, const struct vhost_iotlb_msg *msg
         !(m->spaces_made & 1u << asid)) {
         return -EINVAL;
     }
-    if (m->suspended) {
+    if (m->suspended && !batch) {
         model_complain(m, "IOTLB message while suspended");
     }
     switch (msg->type) {

@@ -24,6 +24,13 @@ void vdpa_model_release_suspend(VdpaModel *m)
     set_hang(m, false);
 }
 
+void vdpa_model_suspend_halfway(VdpaModel *m, bool halfway)
+{
+    pthread_mutex_lock(&m->lock);
+    m->halfway = halfway;
+    pthread_mutex_unlock(&m->lock);
+}
+
 void vdpa_model_lie_on_suspend(VdpaModel *m, bool lie)
 {
     pthread_mutex_lock(&m->lock);
@@ -48,6 +55,7 @@ char *vdpa_model_take_complaints(VdpaModel *m)
     pthread_mutex_unlock(&m->lock);
     return complaints;
 }
+
 VdpaModelRing vdpa_model_ring(VdpaModel *m, unsigned int index)
 {
     const ModelRing *ring = &m->rings[index];

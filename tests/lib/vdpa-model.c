@@ -93,6 +93,11 @@ static int open_locked(VdpaModel *m, const char *path)
     /* A character device, as it should be. */
     m->fd = open("/dev/null", O_RDWR | O_CLOEXEC);
     g_assert_cmpint(m->fd, >=, 0);
+    g_assert_no_errno(stat(m->path, &m->node));
+    if (m->vanish) {
+        vdpa_model_vanish(m);
+        m->vanish = false;
+    }
     model_reset_file(m);
     model_ref(m);
     return m->fd;
@@ -143,6 +148,19 @@ static void leave(VdpaModel *m)
     pthread_mutex_lock(&m->lock);
     model_unref(m);
     pthread_mutex_unlock(&m->lock);
+}
+
+static int kernel_stat(VhostVdpaKernel *kernel, int fd, struct stat *node)
+{
+    VdpaModel *m = (VdpaModel *)kernel;
+    int ret = enter(m, fd);
+
+    if (ret < 0) {
+        return ret;
+    }
+    *node = m->node;
+    leave(m);
+    return 0;
 }
 
 static int kernel_ioctl(VhostVdpaKernel *kernel, int fd, unsigned long request, void *argument)
@@ -236,6 +254,7 @@ VdpaModel *vdpa_model_new(const VdpaModelConfig *config)
     m->kernel = (VhostVdpaKernel){
         .open = kernel_open,
         .close = kernel_close,
+        .stat = kernel_stat,
         .ioctl = kernel_ioctl,
         .write = kernel_write,
         .map_doorbell = kernel_map_doorbell,
@@ -323,6 +342,13 @@ bool vdpa_model_is_open(VdpaModel *m)
 void vdpa_model_vanish(VdpaModel *m)
 {
     g_assert_no_errno(g_unlink(m->path));
+}
+
+void vdpa_model_vanish_at_open(VdpaModel *m)
+{
+    pthread_mutex_lock(&m->lock);
+    m->vanish = true;
+    pthread_mutex_unlock(&m->lock);
 }
 
 void vdpa_model_appear(VdpaModel *m)

@@ -18,7 +18,8 @@
  * mapping of them), so it goes on to see what it was given, whatever our side does to its own
  * mapping.  Where kinds of real devices differ, the model takes the stricter: new areas and
  * positions count from the next enabling; nothing is looked at without a kick; maps are lost
- * by a reset unless IOTLB_PERSIST was negotiated, though the kernel's list keeps them.
+ * by a reset unless IOTLB_PERSIST was negotiated, though the kernel's list keeps them; a group that
+ * is put into another space while DRIVER_OK is set goes there with the next batch.
  *
  * What the rules of the interface forbid, but the kernel lets pass, is a complaint: an access that
  * the IOTLB does not allow, a ring that begins with buffers in flight, a position asked of a
@@ -72,6 +73,7 @@ typedef struct VdpaModelConfig {
     bool doorbells;                 /* can be mapped */
     bool no_get_base;               /* GET_VRING_BASE: -EOPNOTSUPP */
     bool initial_base;              /* SET_VRING_BASE: only the initial state */
+    bool short_base;                /* positions of 16 bits, as before Linux 6.4 */
     uint32_t config_size;
     uint8_t config[VDPA_MODEL_CONFIG];
     bool by_hand;                   /* no thread: see vdpa_model_step() */
@@ -102,6 +104,8 @@ bool vdpa_model_is_open(VdpaModel *m);
 
 /* The device file is removed, or created again.  Who has it open can go on, as in the kernel. */
 void vdpa_model_vanish(VdpaModel *m);
+/* As soon as it is opened next, before its opener can look. */
+void vdpa_model_vanish_at_open(VdpaModel *m);
 void vdpa_model_appear(VdpaModel *m);
 
 /*
@@ -129,6 +133,9 @@ char *vdpa_model_failed(VdpaModel *m);
 /* SUSPEND does not return, and blocks all other calls, until released; then it returns 0. */
 void vdpa_model_hang_suspend(VdpaModel *m);
 void vdpa_model_release_suspend(VdpaModel *m);
+
+/* SUSPEND stops the device, but fails (EIO), and the kernel knows of nothing. */
+void vdpa_model_suspend_halfway(VdpaModel *m, bool halfway);
 
 /* SUSPEND returns 0, but the device goes on. */
 void vdpa_model_lie_on_suspend(VdpaModel *m, bool lie);

@@ -256,6 +256,14 @@ static int start_rings(VdpaWorld *w, GError **errp)
     return ret;
 }
 
+void vdpa_world_start_rings(VdpaWorld *w)
+{
+    g_autoptr(GError) error = NULL;
+
+    start_rings(w, &error);
+    g_assert_no_error(error);
+}
+
 int vdpa_world_start(VdpaWorld *w, GError **errp)
 {
     VhostDevice *dev = w->dev;
@@ -322,6 +330,13 @@ void vdpa_world_kick(VdpaWorld *w, unsigned int q)
     }
 }
 
+void vdpa_world_clear_kick(VdpaWorld *w, unsigned int q)
+{
+    const EventNotifier kick = { w->rings[q].kick };
+
+    event_notifier_test_and_clear(&kick);
+}
+
 void vdpa_world_add(VdpaWorld *w, unsigned int q, unsigned int n)
 {
     VdpaWorldRing *ring = &w->rings[q];
@@ -381,6 +396,13 @@ void vdpa_world_echo(VdpaWorld *w, unsigned int n)
     }
 }
 
+void vdpa_world_assert_words(const char *text)
+{
+    g_autofree char *were = vdpa_world_take_words();
+
+    g_assert_cmpstr(were, ==, text);
+}
+
 void vdpa_world_assert_calls(VdpaWorld *w, const char *calls)
 {
     g_autofree char *were = vdpa_model_take_calls(w->model);
@@ -430,4 +452,20 @@ void vdpa_world_await_words(const char *part)
     while (!has_said(part)) {
         run_main_loop_until(end_us);
     }
+}
+
+void vdpa_world_await_calls(VdpaWorld *w, const char *calls)
+{
+    const int64_t end_us = g_get_monotonic_time() + WAIT_MS * G_TIME_SPAN_MILLISECOND;
+    GString *were = g_string_new(NULL);
+
+    while (strlen(were->str) < strlen(calls)) {
+        g_autofree char *more = NULL;
+
+        run_main_loop_until(end_us);
+        more = vdpa_model_take_calls(w->model);
+        g_string_append_printf(were, "%s%s", were->len && *more ? " " : "", more);
+    }
+    g_assert_cmpstr(were->str, ==, calls);
+    g_string_free(were, TRUE);
 }

@@ -69,6 +69,8 @@ void vdpa_world_move_ring(VdpaWorld *w, unsigned int q);
 
 /* Features, memory, status, rings as they are (made if they are not), DRIVER_OK. */
 int vdpa_world_start(VdpaWorld *w, GError **errp);
+/* The rings as they are. */
+void vdpa_world_start_rings(VdpaWorld *w);
 /* Rings, where that can be, each where it stands; then a reset. */
 int vdpa_world_stop(VdpaWorld *w, GError **errp);
 /* The same; it must work. */
@@ -85,16 +87,23 @@ void vdpa_world_add(VdpaWorld *w, unsigned int q, unsigned int n);
 void vdpa_world_collect(VdpaWorld *w, unsigned int q, unsigned int n);
 /* Kicks though nothing is new. */
 void vdpa_world_kick(VdpaWorld *w, unsigned int q);
+/* A kick that nobody has seen is lost. */
+void vdpa_world_clear_kick(VdpaWorld *w, unsigned int q);
 
 /* Asserts on what was called since last asked. */
 void vdpa_world_assert_calls(VdpaWorld *w, const char *calls);
 void vdpa_world_assert_maps(VdpaWorld *w, const char *maps);
+
+void vdpa_world_assert_words(const char *text);
 
 /* Messages and warnings since last asked, a line each; free it. */
 char *vdpa_world_take_words(void);
 
 /* Runs the main loop until @part was said; 10 s at most. */
 void vdpa_world_await_words(const char *part);
+
+/* Runs the main loop until @calls, and nothing else, were called since last asked; 10 s at most. */
+void vdpa_world_await_calls(VdpaWorld *w, const char *calls);
 
 /* Runs the main loop until *@counter is at least @n; 10 s at most. */
 void vdpa_world_await(const unsigned int *counter, unsigned int n);

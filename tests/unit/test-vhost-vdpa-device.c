@@ -227,6 +227,17 @@ static void test_suspend_never_ends(gconstpointer data)
     vdpa_rig_cleanup(&v);
 }
 
+/* A device that was lost is not opened at once again and again, but if its file is new. */
+static void bring_back(VdpaRig *v)
+{
+    peer_pump();
+    if (!vdpa_model_is_open(v->model)) {
+        vdpa_model_vanish(v->model);
+        vdpa_model_appear(v->model);
+    }
+    await_open(v, true);
+}
+
 /* Each call of a start fails once: whatever it is, the next VMM is served. */
 static void walk_start(const void *data, int err)
 {
@@ -243,6 +254,7 @@ static void walk_start(const void *data, int err)
         vmm_try(&v.rig.vmm, VHOST_USER_SET_STATUS, 0, 0xf);
         failed = vdpa_rig_await_failure(&v, 3);
         vdpa_model_fail(v.model, NULL, 0, 0);
+        bring_back(&v);
         vmm_connect(&v.rig.vmm, v.rig.path);
         start(&v, 2);
         vmm_echo(&v.rig.vmm, 0, 3);

@@ -304,6 +304,28 @@ static void test_suspend_fails(void)
     vdpa_world_cleanup(&w);
 }
 
+/* It has stopped a part of its rings by then; they go on. */
+static void test_suspend_fails_halfway(void)
+{
+    VdpaWorld w;
+
+    vdpa_world_init(&w, &vdpa_model_sim, 0);
+    vdpa_world_must_start(&w);
+    vdpa_model_suspend_halfway(w.model, true);
+    g_free(vdpa_model_take_calls(w.model));
+    g_assert_cmpint(w.dev->ops->suspend(w.dev, NULL), ==, -EIO);
+    vdpa_world_assert_calls(&w, "SUSPEND RESUME");
+    vdpa_world_echo(&w, 5);
+
+    vdpa_model_fail(w.model, "RESUME", 1, EIO);
+    g_assert_cmpint(w.dev->ops->suspend(w.dev, NULL), <, 0);
+    g_assert_false(w.dev->connected);
+    vdpa_model_suspend_halfway(w.model, false);
+    vdpa_world_await(&w.ready, 1);
+    vdpa_world_start_anew(&w);
+    vdpa_world_cleanup(&w);
+}
+
 static void test_suspend_never_ends(void)
 {
     g_autofree char *words = NULL;
@@ -325,6 +347,7 @@ static void test_suspend_never_ends(void)
     g_assert_true(strchr(words, '\n') == words + strlen(words) - 1);
     vdpa_world_await(&w.gone, 1);
     g_assert_true(vdpa_model_is_open(w.model));
+    vdpa_world_await_words("it was to be suspended, and still is not; tried again");
 
     /* When the kernel lets go of it at last, it is there again. */
     vdpa_model_release_suspend(w.model);
@@ -403,6 +426,52 @@ static void test_comes_back_busy(void)
     vdpa_world_await_words("in use by another process");
     vdpa_model_kernel(w.model)->close(vdpa_model_kernel(w.model), fd);
     vdpa_world_await(&w.ready, 1);
+    vdpa_world_start_anew(&w);
+    vdpa_world_cleanup(&w);
+}
+
+/* It is removed after it was opened, and before it could be seen that it is there. */
+static void test_vanishes_while_opened(void)
+{
+    g_autoptr(GError) error = NULL;
+    VdpaWorld w;
+
+    vdpa_world_prepare(&w, &vdpa_model_sim, 0);
+    vdpa_model_vanish_at_open(w.model);
+    g_assert_cmpint(vdpa_world_open(&w, &error), <, 0);
+    g_assert_nonnull(strstr(error->message, "has vanished while it was opened"));
+    g_assert_false(vdpa_model_is_open(w.model));
+
+    vdpa_model_appear(w.model);
+    g_assert_cmpint(vdpa_world_open(&w, NULL), ==, 0);
+    vdpa_model_vanish(w.model);
+    vdpa_world_await(&w.gone, 1);
+    g_free(vdpa_model_take_calls(w.model));
+    vdpa_model_vanish_at_open(w.model);
+    vdpa_model_appear(w.model);
+    vdpa_world_await_calls(&w, "open close");
+    g_assert_cmpuint(w.ready, ==, 0);
+    vdpa_model_appear(w.model);
+    vdpa_world_await(&w.ready, 1);
+    vdpa_world_start_anew(&w);
+    vdpa_world_cleanup(&w);
+}
+
+/* One that is lost as soon as it is used is opened less and less often. */
+static void test_lost_again_and_again(void)
+{
+    const int64_t begin_us = g_get_monotonic_time();
+    unsigned int i;
+    VdpaWorld w;
+
+    vdpa_world_init(&w, &vdpa_model_sim, 0);
+    for (i = 1; i <= 5; i++) {
+        vdpa_model_fail(w.model, "SET_STATUS:3", 1, ENODEV);
+        g_assert_cmpint(vdpa_world_start(&w, NULL), ==, -ENOTCONN);
+        vdpa_world_await(&w.ready, i);
+    }
+    /* 50 + 100 + 200 + 400 + 800 ms; timers may be a little early. */
+    g_assert_cmpint(g_get_monotonic_time() - begin_us, >=, 1500 * G_TIME_SPAN_MILLISECOND);
     vdpa_world_start_anew(&w);
     vdpa_world_cleanup(&w);
 }
@@ -520,9 +589,12 @@ int main(int argc, char **argv)
     g_test_add_func("/vhost-vdpa-faults/memory/refused", test_memory_is_refused);
     g_test_add_func("/vhost-vdpa-faults/memory/locked", test_locked_memory);
     g_test_add_func("/vhost-vdpa-faults/suspend/fails", test_suspend_fails);
+    g_test_add_func("/vhost-vdpa-faults/suspend/fails-halfway", test_suspend_fails_halfway);
     g_test_add_func("/vhost-vdpa-faults/suspend/never-ends", test_suspend_never_ends);
     g_test_add_func("/vhost-vdpa-faults/suspend/resume-fails", test_resume_fails);
     g_test_add_func("/vhost-vdpa-faults/vanishes", test_vanishes);
+    g_test_add_func("/vhost-vdpa-faults/vanishes-while-opened", test_vanishes_while_opened);
+    g_test_add_func("/vhost-vdpa-faults/lost-again-and-again", test_lost_again_and_again);
     g_test_add_func("/vhost-vdpa-faults/comes-back-busy", test_comes_back_busy);
     g_test_add_func("/vhost-vdpa-faults/open/errors", test_open_errors);
     g_test_add_func("/vhost-vdpa-faults/descriptor/works", test_descriptor);

@@ -8,9 +8,13 @@
 
 #include "lib/vdpa-world.h"
 #include "lib/vhost-user-peer.h"
+#include "util/event-notifier.h"
 
 #define GUEST   VDPA_WORLD_GUEST_MAP
 #define ARENA   VDPA_WORLD_ARENA_MAP
+
+/* From ring 0 to where none was. */
+#define EMPTY_RING 0x20000
 
 static const char both_maps[] = "0:" GUEST " 0:" ARENA;
 
@@ -150,6 +154,184 @@ static void test_ring_that_is_not_apart(void)
     vdpa_world_cleanup(&w);
 }
 
+/* The ring of queue @q, which is stopped, in the other place. */
+static int try_to_move(VdpaWorld *w, unsigned int q, GError **errp)
+{
+    VhostRing ring;
+    int ret;
+
+    vdpa_world_move_ring(w, q);
+    ring = vdpa_world_ring(w, q);
+    w->dev->ops->ring_enable(w->dev, q, true, NULL);
+    ret = w->dev->ops->ring_start(w->dev, q, &ring, errp);
+    if (ret < 0) {
+        vdpa_world_move_ring(w, q);
+    }
+    return ret;
+}
+
+static void suspend_and_stop_rings(VdpaWorld *w)
+{
+    g_autoptr(GError) error = NULL;
+    unsigned int q;
+
+    w->dev->ops->suspend(w->dev, &error);
+    for (q = 0; q < 2; q++) {
+        w->dev->ops->ring_stop(w->dev, q, &w->rings[q].base, &error);
+        g_assert_no_error(error);
+    }
+}
+
+/* A parent may see a group's space only as maps change; a change of nothing will do. */
+static void test_group_moves_while_running(void)
+{
+    g_autofree char *calls = NULL;
+    unsigned int q;
+    VdpaWorld w;
+
+    vdpa_world_init(&w, &vdpa_model_spaces, 0);
+    vdpa_world_must_start(&w);
+    vdpa_world_echo(&w, 3);
+    suspend_and_stop_rings(&w);
+    g_free(vdpa_model_take_calls(w.model));
+    for (q = 0; q < 2; q++) {
+        g_assert_cmpint(try_to_move(&w, q, NULL), ==, 0);
+    }
+    calls = vdpa_model_take_calls(w.model);
+    g_assert_true(g_str_has_prefix(calls, "SET_GROUP_ASID:1:0 BATCH_BEGIN:1 BATCH_END:1 SET_"));
+    g_assert_null(strstr(strstr(calls, "BATCH_END"), "ASID"));
+    g_assert_cmpuint(vdpa_model_ring(w.model, 0).desc_asid, ==, 0);
+    w.dev->ops->resume(w.dev, NULL);
+    vdpa_world_echo(&w, 3);
+    vdpa_world_cleanup(&w);
+}
+
+/* Until the next reset rings are where they are, and stay mapped there. */
+static void test_group_does_not_move(gconstpointer batch)
+{
+    VdpaModelConfig config = vdpa_model_spaces;
+    g_autoptr(GError) error = NULL;
+    MemoryRegion *more;
+    VdpaWorld w;
+
+    config.asid_fixed = batch;
+    if (!batch) {
+        config.backend_features &= ~VDPA_B_BATCH;
+    }
+    vdpa_world_init(&w, &config, 0);
+    vdpa_world_must_start(&w);
+    suspend_and_stop_rings(&w);
+    g_free(vdpa_world_take_words());
+    g_assert_cmpint(try_to_move(&w, 0, &error), ==, batch ? -EBUSY : -EOPNOTSUPP);
+    g_clear_error(&error);
+    g_assert_cmpint(try_to_move(&w, 0, &error), <, 0);
+    g_assert_true(w.dev->rings_apart);
+    vdpa_world_start_rings(&w);
+    w.dev->ops->resume(w.dev, NULL);
+    vdpa_world_assert_words("vdpa0: rings cannot change their address space while the device runs; "
+                            "from the next start on ours lie among the guest's memory\n");
+
+    more = memory_region_new(peer_memfd(0x3000), 0x1000, 0x40001000, 0x2000, 0, NULL);
+    set_memory(&w, (MemoryRegion *[]){ w.guest, w.arena, more }, 3);
+    vdpa_world_assert_maps(&w, "0:" GUEST " 0:40001000+2000 1:" ARENA);
+    vdpa_world_echo(&w, 3);
+    vdpa_world_must_stop(&w);
+    g_assert_false(w.dev->rings_apart);
+    vdpa_world_must_start(&w);
+    vdpa_world_assert_maps(&w, both_maps);
+    vdpa_world_echo(&w, 3);
+    memory_region_unref(more);
+    vdpa_world_cleanup(&w);
+}
+
+/* Where no group moves while the device runs, those of late rings have to be there before. */
+static void test_late_ring_in_a_group_of_its_own(void)
+{
+    VdpaModelConfig config = vdpa_model_spaces;
+    g_autoptr(GError) error = NULL;
+    EventNotifier kick;
+    unsigned int q;
+    VhostRing ring;
+    VdpaWorld w;
+
+    config.asid_fixed = true;
+    config.n_groups = 4;
+    for (q = 0; q < 4; q++) {
+        config.desc_group[q] = MIN(1 + q, 3);
+    }
+    vdpa_world_init(&w, &config, 0);
+    vdpa_world_must_start(&w);
+    ring = vdpa_world_ring(&w, 0);
+    ring.desc_iova += EMPTY_RING;
+    ring.driver_iova += EMPTY_RING;
+    ring.device_iova += EMPTY_RING;
+    g_assert_cmpint(event_notifier_init(&kick), ==, 0);
+    ring.kick_fd = kick.fd;
+    w.dev->ops->ring_enable(w.dev, 2, true, &error);
+    w.dev->ops->ring_start(w.dev, 2, &ring, &error);
+    g_assert_no_error(error);
+    for (q = 0; q < 4; q++) {
+        g_assert_cmpuint(vdpa_model_ring(w.model, q).desc_asid, ==, 1);
+    }
+    vdpa_world_echo(&w, 3);
+    event_notifier_cleanup(&kick);
+    vdpa_world_cleanup(&w);
+}
+
+/* The kernel takes the number of a group for that of a virtqueue, and there are not so many. */
+static void test_group_beyond_the_virtqueues(void)
+{
+    VdpaModelConfig config = vdpa_model_spaces;
+    VdpaWorld w;
+
+    config.n_groups = 5;
+    config.desc_group[1] = 4;
+    vdpa_world_init(&w, &config, 0);
+    vdpa_world_must_start(&w);
+    vdpa_world_assert_maps(&w, "0:" GUEST " 0:" ARENA " 1:" ARENA);
+    g_assert_cmpuint(vdpa_model_ring(w.model, 1).desc_asid, ==, 0);
+    vdpa_world_echo(&w, 3);
+    vdpa_world_cleanup(&w);
+}
+
+/* Without IOTLB_PERSIST the list of maps and the device differ after a reset. */
+static void test_reset_cannot_unmap(gconstpointer call)
+{
+    VdpaModelConfig config = vdpa_model_sim;
+    g_autoptr(GError) error = NULL;
+    VdpaWorld w;
+
+    config.backend_features &= ~VDPA_B_PERSIST;
+    vdpa_world_init(&w, &config, 0);
+    vdpa_world_must_start(&w);
+    vdpa_model_fail(w.model, call, 1, EFAULT);
+    g_assert_cmpint(vdpa_world_stop(&w, &error), ==, -ENOTCONN);
+    g_assert_nonnull(error);
+    g_assert_false(w.dev->connected);
+    vdpa_world_await(&w.ready, 1);
+    vdpa_world_assert_maps(&w, "");
+    vdpa_world_start_anew(&w);
+    vdpa_world_cleanup(&w);
+}
+
+/* A parent that refuses DRIVER_OK may have dropped its maps, which a reset alone would keep. */
+static void test_driver_ok_is_refused(void)
+{
+    VdpaWorld w;
+
+    vdpa_world_init(&w, &vdpa_model_sim, 0);
+    vdpa_model_fail(w.model, "SET_STATUS:f", 1, EIO);
+    g_assert_cmpint(vdpa_world_start(&w, NULL), ==, -EIO);
+    vdpa_world_assert_maps(&w, both_maps);
+    g_assert_cmpint(w.dev->ops->reset(w.dev, NULL), ==, 0);
+    vdpa_world_assert_maps(&w, "");
+    vdpa_world_must_start(&w);
+    vdpa_world_echo(&w, 3);
+    g_assert_cmpint(w.dev->ops->reset(w.dev, NULL), ==, 0);
+    vdpa_world_assert_maps(&w, both_maps);
+    vdpa_world_cleanup(&w);
+}
+
 int main(int argc, char **argv)
 {
     vdpa_world_test_init(&argc, &argv);
@@ -161,5 +343,20 @@ int main(int argc, char **argv)
     g_test_add_func("/vhost-vdpa-memory/rings-have-a-space-of-their-own",
                     test_rings_in_a_space_of_their_own);
     g_test_add_func("/vhost-vdpa-memory/ring-that-is-not-apart", test_ring_that_is_not_apart);
+    g_test_add_func("/vhost-vdpa-memory/group/moves-while-running",
+                    test_group_moves_while_running);
+    g_test_add_data_func("/vhost-vdpa-memory/group/is-fixed", GINT_TO_POINTER(true),
+                         test_group_does_not_move);
+    g_test_add_data_func("/vhost-vdpa-memory/group/without-batches", NULL,
+                         test_group_does_not_move);
+    g_test_add_func("/vhost-vdpa-memory/group/of-a-late-ring",
+                    test_late_ring_in_a_group_of_its_own);
+    g_test_add_func("/vhost-vdpa-memory/group/beyond-the-virtqueues",
+                    test_group_beyond_the_virtqueues);
+    g_test_add_data_func("/vhost-vdpa-memory/reset-cannot-unmap/begin", "BATCH_BEGIN",
+                         test_reset_cannot_unmap);
+    g_test_add_data_func("/vhost-vdpa-memory/reset-cannot-unmap/invalidate", "INVALIDATE",
+                         test_reset_cannot_unmap);
+    g_test_add_func("/vhost-vdpa-memory/driver-ok-is-refused", test_driver_ok_is_refused);
     return g_test_run();
 }

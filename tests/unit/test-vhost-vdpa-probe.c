@@ -64,6 +64,8 @@ typedef struct Absence {
 static const Absence absences[] = {
     { "suspend", VDPA_B_SUSPEND, 0, true, false, "no SUSPEND" },
     { "resume", VDPA_B_RESUME, 0, true, false, "no SUSPEND and RESUME" },
+    { "enable-after-driver-ok", VDPA_B_ENABLE_AFTER, 0, true, false,
+      "no ENABLE_AFTER_DRIVER_OK: a change of its rings restarts it" },
     { "persist", VDPA_B_PERSIST, 0, false, false, "no IOTLB_PERSIST" },
     { "batch", VDPA_B_BATCH, 0, false, false, "no IOTLB_BATCH" },
     { "desc-asid", VDPA_B_DESC_ASID, 0, false, true, "no DESC_ASID" },
@@ -236,6 +238,61 @@ static void test_no_virtqueues(void)
     vdpa_world_cleanup(&w);
 }
 
+static void test_no_addresses(void)
+{
+    VdpaModelConfig config = vdpa_model_sim;
+    g_autoptr(GError) error = NULL;
+    VdpaWorld w;
+
+    config.iova_first = 0x1000000;
+    config.iova_last = 0xfff;
+    vdpa_world_prepare(&w, &config, 0);
+    g_assert_cmpint(vdpa_world_open(&w, &error), <, 0);
+    g_assert_cmpstr(error->message, ==,
+                    "vdpa0 reaches no addresses: it says 0x1000000-0xfff");
+    g_assert_false(vdpa_model_is_open(w.model));
+    vdpa_world_cleanup(&w);
+}
+
+/* The kernel takes powers of two, and some parents have other limits. */
+static void test_odd_size(void)
+{
+    VdpaModelConfig config = vdpa_model_sim;
+    VdpaWorld w;
+
+    config.num_max = 100;
+    vdpa_world_init(&w, &config, 0);
+    g_assert_cmpuint(w.dev->ops->ring_max_num(w.dev, 0), ==, 64);
+    vdpa_world_cleanup(&w);
+    config.num_max = 1;
+    vdpa_world_init(&w, &config, 0);
+    g_assert_cmpuint(w.dev->ops->ring_max_num(w.dev, 0), ==, 1);
+    vdpa_world_cleanup(&w);
+}
+
+/* A descriptor whose owner is another: what he does goes on. */
+static void test_owned_descriptor(void)
+{
+    g_autoptr(GError) error = NULL;
+    VhostVdpaKernel *kernel;
+    uint8_t status = 3;
+    VdpaWorld w;
+    int fd;
+
+    vdpa_world_prepare(&w, &vdpa_model_sim, 0);
+    kernel = vdpa_model_kernel(w.model);
+    fd = vdpa_model_open(w.model);
+    g_assert_cmpint(kernel->ioctl(kernel, fd, VHOST_SET_OWNER, NULL), ==, 0);
+    g_assert_cmpint(kernel->ioctl(kernel, fd, VHOST_VDPA_SET_STATUS, &status), ==, 0);
+    g_free(vdpa_model_take_calls(w.model));
+    g_assert_null(vhost_vdpa_new(&(VhostVdpaConfig){ .id = "vdpa0", .fd = fd, .kernel = kernel },
+                                 &error));
+    g_assert_cmpstr(error->message, ==,
+                    "vdpa0: the descriptor has an owner, who may be using it");
+    vdpa_world_assert_calls(&w, "GET_DEVICE_ID SET_OWNER close");
+    vdpa_world_cleanup(&w);
+}
+
 /* A descriptor that was handed to us has been used, and its rings run. */
 static void test_used_descriptor(void)
 {
@@ -267,7 +324,10 @@ int main(int argc, char **argv)
     g_test_add_func("/vhost-vdpa-probe/backend-features-are-refused",
                     test_backend_features_are_refused);
     g_test_add_func("/vhost-vdpa-probe/no-virtqueues", test_no_virtqueues);
+    g_test_add_func("/vhost-vdpa-probe/no-addresses", test_no_addresses);
+    g_test_add_func("/vhost-vdpa-probe/odd-size", test_odd_size);
     g_test_add_func("/vhost-vdpa-probe/used-descriptor", test_used_descriptor);
+    g_test_add_func("/vhost-vdpa-probe/owned-descriptor", test_owned_descriptor);
     for (i = 0; i < G_N_ELEMENTS(absences); i++) {
         g_autofree char *path = g_strdup_printf("/vhost-vdpa-probe/absent/%s", absences[i].name);
 

@@ -58,8 +58,8 @@ static void test_calls_without_suspend(void)
         RING("0", "80008000") " " RING("1", "80008000") DRIVER_OK_CALLS);
     vdpa_world_must_stop(&w);
     vdpa_world_assert_calls(&w,
-        "SET_VRING_KICK:0:-1 SET_VRING_CALL:0:-1 SET_VRING_KICK:1:-1 SET_VRING_CALL:1:-1 "
-        "SET_STATUS:0 GET_STATUS");
+        "SET_VRING_KICK:0:-1 SET_VRING_KICK:1:-1 SET_STATUS:0 GET_STATUS "
+        "SET_VRING_CALL:0:-1 SET_VRING_CALL:1:-1");
     vdpa_world_start_anew(&w);
     vdpa_world_cleanup(&w);
 }
@@ -130,6 +130,118 @@ static void test_ring_of_a_running_device(gconstpointer features)
         start_ring(&w, 1);
     }
     vdpa_world_echo(&w, 11);
+    vdpa_world_cleanup(&w);
+}
+
+/* What is kicked before the ring is enabled may be dropped; so it is kicked once more. */
+static void test_late_ring_is_kicked(void)
+{
+    VdpaModelConfig config = vdpa_model_sim;
+    unsigned int kicks;
+    VdpaWorld w;
+
+    config.by_hand = true;
+    vdpa_world_init(&w, &config, 0);
+    vdpa_world_must_start(&w);
+    vdpa_world_add(&w, 0, 1);
+    g_assert_cmpuint(vdpa_model_step(w.model), ==, 0);
+    stop_ring(&w, 1);
+    vdpa_world_add(&w, 1, 1);
+    g_assert_cmpuint(vdpa_model_step(w.model), ==, 0);      /* with nobody's descriptor */
+    vdpa_world_clear_kick(&w, 1);
+    kicks = vdpa_model_ring(w.model, 1).kicks;
+    start_ring(&w, 1);
+    g_assert_cmpuint(vdpa_model_step(w.model), ==, 1);
+    g_assert_cmpuint(vdpa_model_ring(w.model, 1).kicks, ==, kicks + 1);
+    vdpa_world_cleanup(&w);
+}
+
+/* Some parents keep the size that a ring had; a ring that has not been there may have any. */
+static void test_size_of_a_running_device(void)
+{
+    g_autoptr(GError) error = NULL;
+    VhostRing ring;
+    VdpaWorld w;
+
+    vdpa_world_init(&w, &vdpa_model_sim, 0);
+    vdpa_world_must_start(&w);
+    stop_ring(&w, 0);
+    g_free(vdpa_model_take_calls(w.model));
+    ring = vdpa_world_ring(&w, 0);
+    ring.num = VDPA_WORLD_NUM / 2;
+    g_assert_cmpint(w.dev->ops->ring_start(w.dev, 0, &ring, &error), ==, -EOPNOTSUPP);
+    g_assert_nonnull(strstr(error->message, "virtqueue 0 has 64 descriptors, and has 32 after a "
+                                            "reset only"));
+    vdpa_world_assert_calls(&w, "");
+    g_assert_cmpint(w.dev->ops->ring_start(w.dev, 2, &ring, NULL), ==, 0);
+    g_assert_cmpuint(vdpa_model_ring(w.model, 2).num, ==, VDPA_WORLD_NUM / 2);
+    vdpa_world_must_stop(&w);
+    ring.base = (VringBase){ 0 };
+    g_assert_cmpint(w.dev->ops->set_features(w.dev, w.features, NULL), ==, 0);
+    g_assert_cmpint(w.dev->ops->ring_start(w.dev, 0, &ring, NULL), ==, 0);
+    g_assert_cmpuint(vdpa_model_ring(w.model, 0).num, ==, VDPA_WORLD_NUM / 2);
+    vdpa_world_cleanup(&w);
+}
+
+static void test_ring_that_cannot_be_enabled(void)
+{
+    VhostRing ring;
+    VdpaWorld w;
+
+    vdpa_world_init(&w, &vdpa_model_sim, 0);
+    vdpa_world_must_start(&w);
+    stop_ring(&w, 1);
+    ring = vdpa_world_ring(&w, 1);
+    g_assert_cmpint(w.dev->ops->ring_enable(w.dev, 1, true, NULL), ==, 0);
+    vdpa_model_fail(w.model, "SET_VRING_ENABLE", 1, EIO);
+    g_assert_cmpint(w.dev->ops->ring_start(w.dev, 1, &ring, NULL), ==, -EIO);
+    g_assert_false(vdpa_model_ring(w.model, 1).has_kick);
+    g_assert_false(vdpa_model_ring(w.model, 1).has_call);
+    start_ring(&w, 1);
+    vdpa_world_echo(&w, 3);
+    vdpa_world_cleanup(&w);
+}
+
+/* What does not run stands still, and runs once it is started. */
+static void test_suspended_before_the_start(void)
+{
+    VdpaWorld w;
+
+    vdpa_world_init(&w, &vdpa_model_sim, 0);
+    g_assert_cmpint(w.dev->ops->suspend(w.dev, NULL), ==, 0);
+    vdpa_world_must_start(&w);
+    vdpa_world_echo(&w, 3);
+    g_free(vdpa_model_take_calls(w.model));
+    stop_ring(&w, 1);
+    vdpa_world_assert_calls(&w,
+        "SUSPEND GET_VRING_BASE:1 SET_VRING_ENABLE:1:0 SET_VRING_KICK:1:-1 SET_VRING_CALL:1:-1 "
+        "RESUME");
+    start_ring(&w, 1);
+    vdpa_world_echo(&w, 3);
+    vdpa_world_cleanup(&w);
+}
+
+/* Before Linux 6.4 positions of packed rings are cut off: only the start can be. */
+static void test_positions_of_16_bits(void)
+{
+    VdpaModelConfig config = vdpa_model_sim;
+    g_autoptr(GError) error = NULL;
+    VhostRing ring;
+    VdpaWorld w;
+
+    config.short_base = true;
+    vdpa_world_init(&w, &config, VDPA_WORLD_PACKED);
+    g_assert_true(w.dev->tells_base);
+    vdpa_world_must_start(&w);
+    g_assert_false(w.dev->tells_base);
+    vdpa_world_echo(&w, 3);
+    stop_ring(&w, 1);
+    vdpa_world_make_ring(&w, 1, true);
+    ring = vdpa_world_ring(&w, 1);
+    g_assert_cmpint(w.dev->ops->ring_start(w.dev, 1, &ring, &error), ==, -EINVAL);
+    g_assert_nonnull(strstr(error->message, "SET_VRING_BASE"));
+    w.dev->ops->reset(w.dev, NULL);
+    vdpa_world_start_anew(&w);
     vdpa_world_cleanup(&w);
 }
 
@@ -246,11 +358,11 @@ static void test_nobody_listens(void)
     g_assert_no_error(error);
     vdpa_world_add(&w, 1, 1);
     vdpa_world_kick(&w, 1);
-    g_assert_false(vdpa_model_ring(w.model, 0).has_call);
+    /* A parent that makes interrupts for rings that have a descriptor would leave it out. */
+    g_assert_true(vdpa_model_ring(w.model, 0).has_call);
     w.dev->ops->ring_set_fd(w.dev, 0, VHOST_RING_CALL, w.rings[0].call, &error);
     w.dev->ops->ring_set_fd(w.dev, 0, VHOST_RING_KICK, w.rings[0].kick, &error);
     g_assert_no_error(error);
-    g_assert_true(vdpa_model_ring(w.model, 0).has_call);
     vdpa_world_add(&w, 0, 1);
     vdpa_world_collect(&w, 0, 1);
     vdpa_world_collect(&w, 1, 1);
@@ -289,10 +401,12 @@ static void test_doorbells(void)
     g_assert_cmpuint(vdpa_model_ring(w.model, 1).kicks, ==, vdpa_model_ring(w.model, 1).rung);
     g_assert_cmpuint(vdpa_model_ring(w.model, 1).rung, >, 0);
     g_assert_cmphex(vdpa_model_ring(w.model, 1).last_rung, ==, 0xffff0001);
-    /* They outlive a reset. */
+    /* With other features they may be elsewhere. */
     vdpa_world_must_stop(&w);
+    g_free(vdpa_model_take_calls(w.model));
+    w.rings[1].bell = w.dev->ops->ring_doorbell(w.dev, 1);
+    vdpa_world_assert_calls(&w, "mmap:1");
     vdpa_world_start_anew(&w);
-    g_assert_true(w.dev->ops->ring_doorbell(w.dev, 1) == bell);
     vdpa_world_cleanup(&w);
 }
 
@@ -307,6 +421,22 @@ static void test_notification_data(gconstpointer doorbells)
     g_assert_cmpint(!!(w.dev->features & VIRTIO_F_BIT(VIRTIO_F_NOTIFICATION_DATA)), ==,
                     !!doorbells);
     g_assert_cmpint(w.dev->ops->ring_doorbell(w.dev, 0) != NULL, ==, !!doorbells);
+    vdpa_world_cleanup(&w);
+}
+
+/* The kernel kicks without data. */
+static void test_notification_data_without_a_page(void)
+{
+    VdpaModelConfig config = vdpa_model_pci;
+    g_autoptr(GError) error = NULL;
+    VdpaWorld w;
+
+    config.features |= VIRTIO_F_BIT(VIRTIO_F_NOTIFICATION_DATA);
+    vdpa_world_init(&w, &config, VIRTIO_F_BIT(VIRTIO_F_NOTIFICATION_DATA));
+    vdpa_model_fail(w.model, "mmap:1", 1, ENOMEM);
+    g_assert_cmpint(vdpa_world_start(&w, &error), ==, -EOPNOTSUPP);
+    g_assert_nonnull(strstr(error->message, "virtqueue 1 has no doorbell, which"));
+    vdpa_world_must_start(&w);
     vdpa_world_cleanup(&w);
 }
 
@@ -439,6 +569,12 @@ int main(int argc, char **argv)
     add_with_and_without("/vhost-vdpa/restart/persistent-maps", test_restart);
     add_formats("/vhost-vdpa/rings/of-a-running-device", test_ring_of_a_running_device);
     add_formats("/vhost-vdpa/rings/move", test_rings_move);
+    g_test_add_func("/vhost-vdpa/rings/late-ring-is-kicked", test_late_ring_is_kicked);
+    g_test_add_func("/vhost-vdpa/rings/size-of-a-running-device", test_size_of_a_running_device);
+    g_test_add_func("/vhost-vdpa/rings/cannot-be-enabled", test_ring_that_cannot_be_enabled);
+    g_test_add_func("/vhost-vdpa/rings/suspended-before-the-start",
+                    test_suspended_before_the_start);
+    g_test_add_func("/vhost-vdpa/rings/positions-of-16-bits", test_positions_of_16_bits);
     add_formats("/vhost-vdpa/rings/base-is-told", test_base_is_told);
     g_test_add_func("/vhost-vdpa/rings/fixed", test_fixed_rings_stay);
     g_test_add_func("/vhost-vdpa/rings/only-the-beginning", test_only_the_beginning);
@@ -446,6 +582,8 @@ int main(int argc, char **argv)
     g_test_add_func("/vhost-vdpa/rings/not-there", test_virtqueues_that_are_not_there);
     g_test_add_func("/vhost-vdpa/doorbells", test_doorbells);
     add_with_and_without("/vhost-vdpa/notification-data/doorbells", test_notification_data);
+    g_test_add_func("/vhost-vdpa/notification-data/without-a-page",
+                    test_notification_data_without_a_page);
     g_test_add_func("/vhost-vdpa/features/platform", test_platform_features);
     g_test_add_func("/vhost-vdpa/features/refused", test_features_are_refused);
     g_test_add_func("/vhost-vdpa/features/not-offered", test_features_that_are_not_offered);

@@ -68,7 +68,7 @@ typedef struct VhostDeviceOps {
     uint32_t (*ring_max_num)(VhostDevice *dev, unsigned int index);
     /*
      * Where a store rings the bell of ring @index instead of kick_fd: 16 bits, the index; or 32,
-     * as section 4.1.5.2 says, with NOTIFICATION_DATA.  Valid until the device is gone.  NULL, or
+     * as section 4.1.5.2 says, with NOTIFICATION_DATA.  Valid until reset().  NULL, or
      * NULL returned: there is no such place.
      */
     void *(*ring_doorbell)(VhostDevice *dev, unsigned int index);
