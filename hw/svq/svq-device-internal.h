@@ -2,8 +2,8 @@
 /*
  * The inside of an SvqDevice, shared by its parts: svq-device.c (life, the device side's news),
  * svq-guest.c (what the VMM says), svq-backend.c (what the device is told), svq-iova.c (where it
- * finds memory), svq-queue.c (starting and stopping queues), svq-mode.c (who works the guest's
- * rings) and svq-log.c (who logs, and where).
+ * finds memory), svq-memory.c (when that changes), svq-ring.c (the rings of a queue), svq-queue.c
+ * (which queues run), svq-mode.c (who works the guest's rings) and svq-log.c (who logs, and where).
  */
 #ifndef HW_SVQ_SVQ_DEVICE_INTERNAL_H
 #define HW_SVQ_SVQ_DEVICE_INTERNAL_H
@@ -198,13 +198,19 @@ int svq_mode_check(SvqQueue *queue, GError **errp);
 /* The VMM is gone. */
 void svq_mode_forget(SvqDevice *dev);
 
-/* svq-queue.c */
+/* svq-ring.c */
 
-/* Starts @queue if all that it needs has been said, and nothing of it has failed before. */
-void svq_queue_update(SvqQueue *queue);
+/* Where a guest's ring lies: for us, and for the guest. */
+typedef struct SvqGuestRing {
+    VringAreas areas;
+    uint64_t desc_gpa, driver_gpa, device_gpa;
+} SvqGuestRing;
 
-/* Stops it, if started, and keeps where it stands in queue->base. */
-void svq_queue_stop(SvqQueue *queue);
+/* Whether it lies in @map. */
+bool svq_queue_find_ring(const SvqQueue *queue, const MemoryMap *map, SvqGuestRing *ring);
+
+/* Describes the guest's ring as @queue shall go on with it.  False and @errp: it has none. */
+bool svq_queue_describe_guest(SvqQueue *queue, VringConfig *config, GError **errp);
 
 /*
  * Starts @queue, whose start lacks nothing, in the device's mode, and gives the device its ring.
@@ -212,23 +218,14 @@ void svq_queue_stop(SvqQueue *queue);
  */
 int svq_queue_start(SvqQueue *queue, GError **errp);
 
-/* Describes the guest's ring as @queue shall go on with it.  False and @errp: it has none. */
-bool svq_queue_describe_guest(SvqQueue *queue, VringConfig *config, GError **errp);
-
-/* A base as it travels in vhost messages. */
-uint32_t svq_queue_encode_base(const SvqQueue *queue, VringBase base);
-
-/* It cannot be started, for @error, which is said once. */
-void svq_queue_refuse(SvqQueue *queue, const GError *error);
-
-/* A queue that the device has let go of, and a shadow that is detached: keeps where it stands. */
-void svq_queue_settle(SvqQueue *queue);
+/* Gives the device queue->ring. */
+int svq_queue_give_ring(SvqQueue *queue, GError **errp);
 
 /*
- * A started queue, after the memory has changed: a detached shadow goes on at the ring's present
- * host address.  What has lost its ring is stopped and refused.
+ * A started queue that the device has let go of, a shadow being detached: keeps where it stands.
+ * @told: the device has said that; @lost: it is gone, and nobody knows.
  */
-void svq_queue_resume(SvqQueue *queue);
+void svq_queue_settle(SvqQueue *queue, bool told, bool lost);
 
 /* Finds out again where a ring stands that a device had which is gone: it may have gone on. */
 void svq_queue_update_base(SvqQueue *queue);
@@ -238,6 +235,20 @@ void svq_queue_kick_device(SvqQueue *queue);
 
 /* And the guest at what has been used. */
 void svq_queue_notify_both(SvqQueue *queue);
+
+/* svq-queue.c */
+
+/* Starts @queue if all that it needs has been said, and nothing of it has failed before. */
+void svq_queue_update(SvqQueue *queue);
+
+/* It cannot be started, for @error, which is said once. */
+void svq_queue_refuse(SvqQueue *queue, const GError *error);
+
+/* Takes a shadow from its thread. */
+void svq_queue_detach(SvqQueue *queue);
+
+/* Stops it, if started, and keeps where it stands in queue->base. */
+void svq_queue_stop(SvqQueue *queue);
 
 /* Whether any queue runs. */
 bool svq_device_any_started(const SvqDevice *dev);
@@ -253,6 +264,14 @@ void svq_device_forget_refusals(SvqDevice *dev);
  * over what has changed, by a restart of the device if it must be.
  */
 void svq_device_settle_later(SvqDevice *dev);
+
+/* svq-memory.c */
+
+/*
+ * A started queue, after the memory has changed: a detached shadow goes on at the ring's present
+ * host address.  What has lost its ring is stopped and refused.
+ */
+void svq_queue_resume(SvqQueue *queue);
 
 /* Publishes a new map of the guest's memory, owned from here on, to queues and device. */
 int svq_device_set_map(SvqDevice *dev, MemoryMap *map, GError **errp);

@@ -307,7 +307,7 @@ static int exchange_rings(Switch *sw, GError **errp)
     }
     for (i = 0; i < dev->n_queues && ret == 0; i++) {
         if (dev->queues[i].moved) {
-            svq_queue_settle(&dev->queues[i]);
+            svq_queue_settle(&dev->queues[i], true, false);
         }
     }
     dev->passthrough = sw->passthrough;
