@@ -283,20 +283,24 @@ static uint32_t device_max_num(const SvqQueue *queue)
 static uint32_t shadow_num(const SvqQueue *queue)
 {
     const SvqDevice *dev = queue->dev;
-    const uint32_t num = dev->queue_size ? dev->queue_size : MIN(queue->num, dev->arena_num);
     const uint32_t max = device_max_num(queue);
+    uint32_t num = dev->queue_size ? dev->queue_size : MIN(queue->num, dev->arena_num);
 
-    if (max && num > max) {
-        return max;
+    if (max || !queue->shadow_packed) {
+        num = power_of_two(num);
     }
-    return queue->shadow_packed ? num : power_of_two(num);
+    return max ? MIN(num, max) : num;
 }
 
 const char *svq_backend_refuses_guest_ring(const SvqQueue *queue)
 {
     const uint32_t max = device_max_num(queue);
 
-    return max && queue->num > max ? "the device takes shorter rings only" : NULL;
+    if (max && queue->num > max) {
+        return "the device takes shorter rings only";
+    }
+    return max && queue->num & (queue->num - 1)
+               ? "the device takes rings only whose size is a power of two" : NULL;
 }
 
 void svq_backend_describe_ring(const SvqQueue *queue, ShadowVirtqueueConfig *config,

@@ -164,6 +164,25 @@ static void test_ring_too_long(void)
     }
 }
 
+/* A guest's packed ring may have any size; a device with a limit takes powers of two. */
+static void test_ring_of_an_odd_size(void)
+{
+    static const ModeFormat packed = { "packed", VMM_FEATURES | VMM_PACKED };
+    const RigConfig config = mode_fake_config(&packed, SVQ_MODE_AUTO, takes_short_rings);
+    Rig rig;
+
+    rig_init(&rig, &config);
+    rig.vmm.num = 12;
+    forget_words();
+    vmm_start(&rig.vmm, 1);
+    assert_words("net0: mode=auto: queue 0 cannot pass through: the device takes rings only whose "
+                 "size is a power of two; all are shadowed\n");
+    g_assert_cmpuint(rig.fake.rings[0].ring.num, ==, 16);
+    vmm_post_rx(&rig.vmm, 0, 1);
+    mode_serve(&rig, 0, 0);
+    rig_cleanup(&rig);
+}
+
 static void await_calls(Rig *rig, const char *last)
 {
     const int64_t end_us = g_get_monotonic_time() + VMM_WAIT_MS * G_TIME_SPAN_MILLISECOND;
@@ -265,6 +284,7 @@ int main(int argc, char **argv)
     g_test_add_func("/svq-mode-devices/memory-out-of-reach", test_memory_out_of_reach);
     g_test_add_func("/svq-mode-devices/memory-fits-nowhere", test_memory_fits_nowhere);
     g_test_add_func("/svq-mode-devices/ring-too-long", test_ring_too_long);
+    g_test_add_func("/svq-mode-devices/ring-of-an-odd-size", test_ring_of_an_odd_size);
     g_test_add_func("/svq-mode-devices/late-ring-that-others-would-pay-for",
                     test_late_ring_that_others_would_pay_for);
     mode_test_add("/svq-mode-devices/rings-fixed", test_rings_fixed, 2);

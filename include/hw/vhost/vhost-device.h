@@ -62,8 +62,8 @@ typedef struct VhostDeviceOps {
     int (*ring_set_fd)(VhostDevice *dev, unsigned int index, VhostRingFd which, int fd,
                        GError **errp);
     /*
-     * Descriptors that ring @index may have, after set_features.  NULL, or 0: any number that
-     * section 2.7 or 2.8 allows.
+     * Descriptors that ring @index may have, after set_features, and then only powers of two.
+     * NULL, or 0: any number that section 2.7 or 2.8 allows.
      */
     uint32_t (*ring_max_num)(VhostDevice *dev, unsigned int index);
     /*
