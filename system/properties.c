@@ -129,10 +129,38 @@ static bool read_list(const Property *property, JsonNode *node, void *field, GEr
     return true;
 }
 
+/* "xx:xx:xx:xx:xx:xx", a station's own address. */
+static bool parse_mac(const char *text, MacAddress *mac)
+{
+    const MacAddress none = { { 0 } };
+
+    if (strlen(text) != 17) {
+        return false;
+    }
+    for (unsigned int i = 0; i < 6; i++) {
+        int high = g_ascii_xdigit_value(text[3 * i]);
+        int low = g_ascii_xdigit_value(text[3 * i + 1]);
+
+        if (high < 0 || low < 0 || (i < 5 && text[3 * i + 2] != ':')) {
+            return false;
+        }
+        mac->bytes[i] = high << 4 | low;
+    }
+    return !(mac->bytes[0] & 1) && memcmp(mac, &none, sizeof(none));
+}
+
+static bool read_mac(const Property *property, JsonNode *node, void *field, GError **errp)
+{
+    g_autofree char *text = property_describe(node);
+
+    return parse_mac(text, field) || refuse(property, node, errp);
+}
+
 const PropertyType property_string = { "a text that is not empty", read_string };
 const PropertyType property_bool = { "on or off", read_bool };
 const PropertyType property_int = { "a number", read_int };
 const PropertyType property_on_off_auto = { "auto, on or off", read_on_off_auto };
+const PropertyType property_mac = { "a unicast address such as 02:00:00:00:00:01", read_mac };
 const PropertyType property_list = { "a list (NAME.0=...,NAME.1=... or a JSON array)", read_list };
 
 static const Property *find_property(const Property *table, const char *name)

@@ -19,6 +19,11 @@
 
 typedef struct Property Property;
 
+/* Of a station; all 0: none was given. */
+typedef struct MacAddress {
+    uint8_t bytes[6];
+} MacAddress;
+
 /* How a value is written, for the help text, and how it is read into its field. */
 typedef struct PropertyType {
     const char *syntax;
@@ -37,6 +42,7 @@ extern const PropertyType property_string;          /* const char * */
 extern const PropertyType property_bool;            /* bool */
 extern const PropertyType property_int;             /* int64_t; decimal, or hexadecimal after 0x */
 extern const PropertyType property_on_off_auto;     /* OnOffAuto */
+extern const PropertyType property_mac;             /* MacAddress */
 extern const PropertyType property_list;            /* JsonArray * */
 
 /* offsetof() that refuses a field of another type than T. */
@@ -53,6 +59,9 @@ extern const PropertyType property_list;            /* JsonArray * */
       .min = lo, .max = hi, .help = text }
 #define PROPERTY_ON_OFF_AUTO(n, S, field, text) \
     { .name = n, .type = &property_on_off_auto, .offset = PROPERTY_OFFSET(S, field, OnOffAuto), \
+      .help = text }
+#define PROPERTY_MAC(n, S, field, text) \
+    { .name = n, .type = &property_mac, .offset = PROPERTY_OFFSET(S, field, MacAddress), \
       .help = text }
 #define PROPERTY_LIST(n, S, field, text) \
     { .name = n, .type = &property_list, .offset = PROPERTY_OFFSET(S, field, JsonArray *), \

@@ -48,6 +48,19 @@ static void print_queue(FILE *out, const SvqDevice *dev, unsigned int index)
             c->polls_missed, c->full, c->errors);
 }
 
+/* What the guest's driver has made of a network device, for each line of it one of ours. */
+static void print_state(FILE *out, SvqDevice *dev)
+{
+    g_autofree char *words = svq_device_describe_state(dev);
+    g_auto(GStrv) lines = words ? g_strsplit(words, "\n", -1) : NULL;
+
+    for (unsigned int i = 0; lines && lines[i]; i++) {
+        if (*lines[i]) {
+            fprintf(out, "%s state: %s\n", svq_device_get_id(dev), lines[i]);
+        }
+    }
+}
+
 void stats_print(FILE *out, const Objects *objects)
 {
     const GPtrArray *devices = objects_get_all(objects, OBJECT_KIND_DEVICE);
@@ -63,6 +76,11 @@ void stats_print(FILE *out, const Objects *objects)
         for (unsigned int index = 0; index < n; index++) {
             print_queue(out, device->instance, index);
         }
+    }
+    for (unsigned int i = 0; i < devices->len; i++) {
+        const Object *device = g_ptr_array_index(devices, i);
+
+        print_state(out, device->instance);
     }
     fflush(out);
 }

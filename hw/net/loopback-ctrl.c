@@ -2,10 +2,11 @@
 /*
  * The control virtqueue of the loopback device: from the ring to a command and back.
  *
- * How it works.  A command is what the device may read of a buffer, its status the first byte
- * that it may write; how a driver spreads them over descriptors is its own affair (2.7.4.2).
- * The command is copied out once.  A command that is wrong is answered with an error; a
- * buffer that leaves the memory, or has no byte for the status, breaks the queue.
+ * How it works.  A command is what the device may read of a buffer, its ack the first byte that
+ * it may write, its result what follows; how a driver spreads them over descriptors is its own
+ * affair (2.7.4.2).  The command is copied out once.  A command that is wrong, or longer than any
+ * can be, is answered with an error; so is one that leaves too little room for its result.  A
+ * buffer that leaves the memory, or has no byte for the ack, breaks the queue.
  *
  * Commands are rare: the queue is not polled, and each is answered before the next is taken.
  */
@@ -19,9 +20,12 @@
 
 #define CTRL_BUDGET 16          /* commands of one wake-up */
 #define CTRL_MAX_TABLE 1024     /* elements of an indirect table */
-#define CTRL_HEADER 2           /* bytes: class and command */
 
-enum { VIRTIO_NET_OK, VIRTIO_NET_ERR };
+/* What is answered: the ack, and the result if there is one. */
+typedef struct Reply {
+    size_t n;
+    uint8_t bytes[1 + NET_CTRL_MAX_RESULT];
+} Reply;
 
 static void ctrl_break(LoopbackCtrl *ctrl)
 {
@@ -44,10 +48,9 @@ static void *resolve(LoopbackCtrl *ctrl, const MemoryMap *map, unsigned int i, u
 
 /*
  * Copies the command in the buffer of @n segments, as much of it as there is room for.
- * Returns its length, and in *first_writable the segment of its status; -EPROTO.
+ * Returns its length, and in *first_writable the segment of its ack; -EPROTO.
  */
 static int64_t read_command(LoopbackCtrl *ctrl, const MemoryMap *map, unsigned int n,
-                            uint8_t command[LOOPBACK_CTRL_MAX_COMMAND],
                             unsigned int *first_writable)
 {
     uint64_t length = 0;
@@ -60,28 +63,54 @@ static int64_t read_command(LoopbackCtrl *ctrl, const MemoryMap *map, unsigned i
         if (!host) {
             return -EPROTO;
         }
-        if (length < LOOPBACK_CTRL_MAX_COMMAND) {
-            memcpy(command + length, host, MIN(len, LOOPBACK_CTRL_MAX_COMMAND - length));
+        if (length < NET_CTRL_MAX_BYTES) {
+            memcpy(ctrl->command + length, host, MIN(len, NET_CTRL_MAX_BYTES - length));
         }
         length += len;
     }
     if (i == n) {
-        return vring_fail(&ctrl->vr.error, "control command has no byte for its status",
-                          "5.1.6.5", i, length);
+        return vring_fail(&ctrl->vr.error, "control command has no byte for its ack", "5.1.6.5",
+                          i, length);
     }
     *first_writable = i;
     return (int64_t)length;
 }
 
-static int write_status(LoopbackCtrl *ctrl, unsigned int i, uint8_t status)
+static void execute(LoopbackCtrl *ctrl, size_t length, uint64_t room, Reply *reply)
+{
+    size_t n_result = 0;
+
+    reply->n = 1;
+    reply->bytes[0] = NET_CTRL_ERR;
+    if (length > NET_CTRL_MAX_BYTES) {
+        return;
+    }
+    reply->bytes[0] = loopback_commands_execute(ctrl->commands, ctrl->command, length,
+                                                reply->bytes + 1, &n_result);
+    if (1 + n_result > room) {
+        reply->bytes[0] = NET_CTRL_ERR;     /* one with a result has changed nothing */
+    } else {
+        reply->n += n_result;
+    }
+}
+
+/* To the segments from @i on, which have room for it. */
+static int write_reply(LoopbackCtrl *ctrl, unsigned int i, const Reply *reply)
 {
     /* Read anew: executing a command may take a grace period. */
-    uint8_t *host = resolve(ctrl, rcu_dereference(*ctrl->map), i, sizeof(status));
+    const MemoryMap *map = rcu_dereference(*ctrl->map);
+    size_t done = 0;
 
-    if (!host) {
-        return -EPROTO;
+    for (; done < reply->n; i++) {
+        const uint32_t part = (uint32_t)MIN(ctrl->segments[i].len, reply->n - done);
+        uint8_t *host = resolve(ctrl, map, i, part);
+
+        if (!host) {
+            return -EPROTO;
+        }
+        memcpy(host, reply->bytes + done, part);
+        done += part;
     }
-    *host = status;
     return 0;
 }
 
@@ -89,28 +118,30 @@ static int write_status(LoopbackCtrl *ctrl, unsigned int i, uint8_t status)
 static int serve(LoopbackCtrl *ctrl)
 {
     const MemoryMap *map = rcu_dereference(*ctrl->map);
-    uint8_t command[LOOPBACK_CTRL_MAX_COMMAND];
-    unsigned int first_writable;
+    unsigned int first_writable = 0;
     VringDevice *vr = &ctrl->vr;
+    uint64_t room = 0;
     int64_t length;
+    Reply reply;
     uint16_t id;
-    bool done;
     int n;
 
     n = vring_device_take(vr, vr->packed, map, ctrl->segments, CTRL_MAX_TABLE, &id);
     if (n <= 0) {
         return n;
     }
-    length = read_command(ctrl, map, (unsigned int)n, command, &first_writable);
+    length = read_command(ctrl, map, (unsigned int)n, &first_writable);
     if (length < 0) {
         return -EPROTO;
     }
-    done = length >= CTRL_HEADER && length <= LOOPBACK_CTRL_MAX_COMMAND &&
-           ctrl->execute(ctrl->opaque, command, (unsigned int)length);
-    if (write_status(ctrl, first_writable, done ? VIRTIO_NET_OK : VIRTIO_NET_ERR) < 0) {
+    for (int i = (int)first_writable; i < n; i++) {
+        room += ctrl->segments[i].len;
+    }
+    execute(ctrl, (size_t)length, room, &reply);
+    if (write_reply(ctrl, first_writable, &reply) < 0) {
         return -EPROTO;
     }
-    vring_device_put(vr, vr->packed, id, 1);
+    vring_device_put(vr, vr->packed, id, (uint32_t)reply.n);
     vring_device_publish(vr, vr->packed);
     if (vring_device_needs_call(vr, vr->packed)) {
         event_notifier_set(&ctrl->call);
@@ -197,6 +228,7 @@ int loopback_ctrl_start(LoopbackCtrl *ctrl, AioContext *ctx, const VringConfig *
         return ret;
     }
     ctrl->segments = g_new(VringSegment, MAX(ctrl->vr.num, CTRL_MAX_TABLE));
+    ctrl->command = g_malloc(NET_CTRL_MAX_BYTES);
     ctrl->kick.fd = kick_fd;
     ctrl->call.fd = call_fd;
     ctrl->broken = false;
@@ -300,6 +332,7 @@ void loopback_ctrl_stop(LoopbackCtrl *ctrl, VringBase *base)
         }
         vring_device_cleanup(&ctrl->vr);
         g_clear_pointer(&ctrl->segments, g_free);
+        g_clear_pointer(&ctrl->command, g_free);
     }
     ctrl->enabled = false;
 }

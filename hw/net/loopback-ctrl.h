@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The control virtqueue of the loopback device (virtio 1.3, section 5.1.6.5): takes commands,
- * has them carried out, answers them.  What the commands mean is its owner's business.
+ * has them carried out (loopback-commands.h), answers them.
  *
  * Threads: start, enable, set_fd and stop are for the main thread and hand over to the
  * AioContext given at the start; everything else, the commands too, happens there.
@@ -12,22 +12,14 @@
 #include "hw/virtio/memory-map.h"
 #include "hw/virtio/vring-device.h"
 #include "hw/vhost/vhost-device.h"
+#include "loopback-commands.h"
 #include "util/aio-context.h"
 #include "util/event-notifier.h"
-
-/* A longer command is answered with an error, unseen by the owner. */
-#define LOOPBACK_CTRL_MAX_COMMAND 64    /* bytes */
 
 typedef struct LoopbackCtrl {
     const char *name;           /* of the device */
     const MemoryMap *const *map;
-    /*
-     * Carries out a command: class, command, data; @n bytes, 2 at least.  True: done (OK),
-     * false: there is no such command, or it asks for what cannot be (ERR).  It may wait
-     * for a grace period.
-     */
-    bool (*execute)(void *opaque, const uint8_t *command, unsigned int n);
-    void *opaque;
+    LoopbackCommands *commands;
 
     VringDevice vr;
     AioContext *ctx;            /* where it runs; NULL: not started */
@@ -35,6 +27,7 @@ typedef struct LoopbackCtrl {
     EventNotifier kick, call;   /* borrowed */
     AioHandler *handler;
     VringSegment *segments;
+    uint8_t *command;           /* NET_CTRL_MAX_BYTES: the one that is being carried out */
     bool enabled, broken;
 } LoopbackCtrl;
 

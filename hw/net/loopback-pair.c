@@ -38,15 +38,29 @@ static void publish(LoopbackRing *ring)
     }
 }
 
+static void publish_others(LoopbackPair *pair)
+{
+    for (unsigned int i = 0; i < pair->n_pairs; i++) {
+        if (pair->pairs[i].attached) {
+            publish(&pair->pairs[i].rings[LOOPBACK_RX]);
+        }
+    }
+}
+
 static bool move_burst(LoopbackPair *pair)
 {
     const MemoryMap *map = rcu_dereference(*pair->map);
+    /* Pairs with publish() of loopback-commands.c. */
+    const LoopbackSettings *settings = rcu_dereference(*pair->settings);
     unsigned int moved = 0;
 
-    while (moved < LOOPBACK_BURST && !pair->broken && loopback_packet_move(pair, map)) {
+    while (moved < LOOPBACK_BURST && !pair->broken && loopback_packet_move(pair, map, settings)) {
         moved++;
     }
     if (moved) {
+        if (settings->rss.steers) {
+            publish_others(pair);
+        }
         publish(&pair->rings[LOOPBACK_RX]);
         publish(&pair->rings[LOOPBACK_TX]);
     }
@@ -157,6 +171,7 @@ static void attach_in_owner(void *opaque)
         ring->polled = false;
         ring->handler = aio_add_handler(pair->ctx, ring->kick.fd, &ring_ops, ring);
     }
+    pair->attached = true;
     aio_bh_schedule(pair->ctx, &pair->work);
 }
 
@@ -167,6 +182,7 @@ static void detach_in_owner(void *opaque)
     unsigned int i;
 
     pair->ctx = NULL;
+    pair->attached = false;
     loopback_packet_forget(pair);
     for (i = 0; i < 2; i++) {
         LoopbackRing *ring = &pair->rings[i];
@@ -211,6 +227,9 @@ int loopback_pair_start_ring(LoopbackPair *pair, unsigned int which, AioContext 
     pair->max_segments = 2 * MAX(MAX(ring->vr.num, other->vr.num), LOOPBACK_MAX_TABLE);
     pair->tx_segments = g_new(VringSegment, pair->max_segments);
     pair->rx_segments = g_new(VringSegment, pair->max_segments);
+    pair->tx_host = g_new(VringSegment, pair->max_segments);
+    pair->rx_host = g_new(VringSegment, pair->max_segments);
+    pair->frame = g_malloc(LOOPBACK_MAX_FRAME);
     aio_bh_init(&pair->work, work, pair);
     pair->ctx = pair->rings[LOOPBACK_TX].ctx;
     aio_run_in(pair->ctx, attach_in_owner, pair);
@@ -322,6 +341,9 @@ void loopback_pair_stop_ring(LoopbackPair *pair, unsigned int which, VringBase *
         aio_run_in(ctx, nothing, NULL);
         g_clear_pointer(&pair->tx_segments, g_free);
         g_clear_pointer(&pair->rx_segments, g_free);
+        g_clear_pointer(&pair->tx_host, g_free);
+        g_clear_pointer(&pair->rx_host, g_free);
+        g_clear_pointer(&pair->frame, g_free);
     }
     if (base) {
         *base = vring_device_base(&ring->vr);

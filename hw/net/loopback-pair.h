@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * One queue pair of the loopback device: what the driver sends it receives, or an answer to it.
+ * One queue pair of the loopback device: what the driver sends it receives, or an answer to it,
+ * on the same pair or, if packets are steered by their hash, on another.
  *
  * Threads: start, enable, set_fd and stop are for the main thread and hand over to the
- * AioContext that was given with the transmit queue; everything else happens there.
+ * AioContext that was given with the transmit queue; everything else happens there.  If packets may
+ * be steered, that is the same for all pairs of a device: a pair then works others' receive queues.
  */
 #ifndef HW_NET_LOOPBACK_PAIR_H
 #define HW_NET_LOOPBACK_PAIR_H
 
-#include <stdatomic.h>
-
 #include "hw/virtio/memory-map.h"
 #include "hw/virtio/vring-device.h"
 #include "hw/vhost/vhost-device.h"
+#include "loopback-commands.h"
 #include "util/aio-context.h"
 #include "util/event-notifier.h"
 
@@ -33,6 +34,7 @@ typedef struct LoopbackRing {
 
 #define LOOPBACK_MAX_TABLE 1024     /* elements of an indirect table */
 #define LOOPBACK_MAX_MERGE 64       /* receive buffers of a packet */
+#define LOOPBACK_MAX_FRAME 65535    /* bytes, without header: longer ones are dropped */
 
 /* Receive buffers taken for the packet. */
 typedef struct LoopbackRx {
@@ -47,12 +49,16 @@ struct LoopbackPair {
     const char *name;           /* of the device */
     unsigned int index;
     const MemoryMap *const *map;
-    const atomic_uint *active_pairs;    /* those from this one on drop what is sent */
+    LoopbackSettings *const *settings;      /* by RCU */
+    LoopbackPair *pairs;        /* all of the device, by index */
+    unsigned int n_pairs;
     bool echo;                  /* receives the answer of net-echo.h, not what was sent */
     bool merge;                 /* MRG_RXBUF */
+    bool csum;                  /* CSUM */
     unsigned int header_size;   /* of struct virtio_net_hdr, bytes */
     AioContext *ctx;            /* where it runs; NULL: not both rings are started */
     AioBh work;
+    bool attached;              /* it runs; its thread alone knows */
     bool broken;
     LoopbackRing rings[2];
 
@@ -68,6 +74,10 @@ struct LoopbackPair {
     LoopbackRx rx;
     VringSegment *tx_segments, *rx_segments;
     unsigned int max_segments;
+
+    /* Of the packet that is being moved: where its segments lie, and what was read of its frame. */
+    VringSegment *tx_host, *rx_host;
+    uint8_t *frame;
 };
 
 int loopback_pair_start_ring(LoopbackPair *pair, unsigned int which, AioContext *ctx,
@@ -91,7 +101,8 @@ void loopback_pair_break(LoopbackPair *pair, const char *queue, const VringError
  * loopback-packet.c.  One packet: 1 if one was moved or dropped, 0 if there is none or it has to
  * wait.
  */
-int loopback_packet_move(LoopbackPair *pair, const MemoryMap *map);
+int loopback_packet_move(LoopbackPair *pair, const MemoryMap *map,
+                         const LoopbackSettings *settings);
 
 /* What was taken is put back or untaken: begin with the next packet. */
 void loopback_packet_forget(LoopbackPair *pair);

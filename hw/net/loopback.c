@@ -1,14 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The loopback device as a VhostDevice: configuration, features, starting and stopping of its
- * queues, and what the commands of its control queue mean; loopback-pair.c moves the packets,
- * loopback-ctrl.c carries the commands.
+ * queues; loopback-pair.c moves the packets, loopback-ctrl.c carries the commands of its control
+ * queue, loopback-commands.c obeys them.
  *
- * How it works.  @active_pairs is written by the main thread before rings start and then by
- * the control queue's thread; each pair reads it for each packet.  A pair's read lies within a
- * callback of its loop, so a grace period after the number has shrunk no packet is under way
- * any more to a queue that is out of use.  A VMM that keeps the control queue to itself (QEMU)
- * does not negotiate CTRL_VQ with us: it enables and disables queues instead.
+ * How it works.  A receive queue belongs to one thread, and RSS lets any pair receive on any
+ * other's: where it is negotiated all pairs run in one thread, that of the ring which is started
+ * first.
  */
 #include "hw/net/loopback.h"
 
@@ -19,14 +17,31 @@
 #include "loopback-ctrl.h"
 #include "loopback-pair.h"
 
-/* vhost-user messages can name 256 virtqueues, and one is the control queue. */
-#define LOOPBACK_MAX_PAIRS 127
-
 #define VIRTIO_NET_S_LINK_UP 1
 
-/* Commands of the control queue (5.1.6.5). */
-#define VIRTIO_NET_CTRL_MQ 4
-#define VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET 0
+#define HASH_REPORT VIRTIO_F_BIT(57)
+#define RSS VIRTIO_F_BIT(60)
+
+/*
+ * No GUEST_ANNOUNCE: that is for who moves the guest.  No HOST_TSO, which would be work;
+ * GUEST_TSO is never made use of, and is offered because Linux switches no offload unless it has
+ * one of these.
+ */
+#define LOOPBACK_FEATURES \
+    (VIRTIO_F_BIT(VIRTIO_NET_F_CSUM) | VIRTIO_F_BIT(VIRTIO_NET_F_GUEST_CSUM) | \
+     VIRTIO_F_BIT(2) /* CTRL_GUEST_OFFLOADS */ | VIRTIO_F_BIT(VIRTIO_NET_F_MTU) | \
+     VIRTIO_F_BIT(VIRTIO_NET_F_MAC) | VIRTIO_F_BIT(7) /* GUEST_TSO4 */ | \
+     VIRTIO_F_BIT(8) /* GUEST_TSO6 */ | VIRTIO_F_BIT(VIRTIO_NET_F_MRG_RXBUF) | \
+     VIRTIO_F_BIT(VIRTIO_NET_F_STATUS) | VIRTIO_F_BIT(VIRTIO_NET_F_CTRL_VQ) | \
+     VIRTIO_F_BIT(18) /* CTRL_RX */ | VIRTIO_F_BIT(19) /* CTRL_VLAN */ | \
+     VIRTIO_F_BIT(20) /* CTRL_RX_EXTRA */ | VIRTIO_F_BIT(23) /* CTRL_MAC_ADDR */ | \
+     VIRTIO_F_BIT(52) /* VQ_NOTF_COAL */ | VIRTIO_F_BIT(53) /* NOTF_COAL */ | HASH_REPORT | \
+     VIRTIO_F_BIT(VIRTIO_F_INDIRECT_DESC) | VIRTIO_F_BIT(VIRTIO_F_EVENT_IDX) | \
+     VIRTIO_F_BIT(VIRTIO_F_VERSION_1) | VIRTIO_F_BIT(VIRTIO_F_RING_PACKED) | \
+     VIRTIO_F_BIT(VIRTIO_F_IN_ORDER))
+
+/* With more than one pair: with one there is nothing to steer. */
+#define LOOPBACK_PAIRS_FEATURES (VIRTIO_F_BIT(VIRTIO_NET_F_MQ) | RSS)
 
 /* struct virtio_net_config (5.1.4); fields that no offered feature covers are zero. */
 typedef struct LoopbackConfigSpace {
@@ -36,7 +51,9 @@ typedef struct LoopbackConfigSpace {
     uint16_t mtu;
     uint32_t speed;
     uint8_t duplex;
-    uint8_t rss[7];
+    uint8_t rss_max_key_size;
+    uint16_t rss_max_indirection_table_length;
+    uint32_t supported_hash_types;
 } LoopbackConfigSpace;
 
 G_STATIC_ASSERT(sizeof(LoopbackConfigSpace) == 24);
@@ -49,7 +66,8 @@ typedef struct Loopback {
     const MemoryMap *map;           /* published to the pairs by RCU */
     LoopbackPair *pairs;
     unsigned int n_pairs;
-    atomic_uint active_pairs;
+    AioContext *pairs_ctx;          /* RSS: where all pairs run, once a ring was started */
+    LoopbackCommands commands;
     LoopbackCtrl ctrl;
 } Loopback;
 
@@ -58,11 +76,15 @@ static bool has_feature(const Loopback *lo, unsigned int bit)
     return lo->features & VIRTIO_F_BIT(bit);
 }
 
-/* Before the driver has said how many pairs it uses, it is one (5.1.6.5.6). */
-static unsigned int pairs_at_start(const Loopback *lo)
+/* What a driver has commanded ends with it. */
+static void begin(Loopback *lo, uint64_t features)
 {
-    return has_feature(lo, VIRTIO_NET_F_CTRL_VQ) && has_feature(lo, VIRTIO_NET_F_MQ) ? 1
-                                                                                      : lo->n_pairs;
+    NetCtrlLimits limits;
+
+    lo->features = features;
+    lo->pairs_ctx = NULL;
+    net_ctrl_limits_init(&limits, features, &lo->config, sizeof(lo->config));
+    loopback_commands_reset(&lo->commands, &limits, lo->n_pairs);
 }
 
 static int loopback_set_features(VhostDevice *dev, uint64_t features, GError **errp)
@@ -76,8 +98,7 @@ static int loopback_set_features(VhostDevice *dev, uint64_t features, GError **e
                     dev->id, names);
         return -EINVAL;
     }
-    lo->features = features;
-    atomic_store_explicit(&lo->active_pairs, pairs_at_start(lo), memory_order_relaxed);
+    begin(lo, features);
     return 0;
 }
 
@@ -94,11 +115,9 @@ static int loopback_set_status(VhostDevice *dev, uint8_t status, GError **errp)
     return 0;       /* a ring works from its start on */
 }
 
-/* 5.1.2: behind all pairs that there are, and without MQ there is one. */
 static bool is_ctrl(const Loopback *lo, unsigned int index)
 {
-    return has_feature(lo, VIRTIO_NET_F_CTRL_VQ) &&
-           index == 2 * (has_feature(lo, VIRTIO_NET_F_MQ) ? lo->n_pairs : 1);
+    return net_ctrl_vq_index(&lo->commands.limits) == (int)index;
 }
 
 static LoopbackPair *pair_of(Loopback *lo, unsigned int index)
@@ -106,26 +125,28 @@ static LoopbackPair *pair_of(Loopback *lo, unsigned int index)
     return index / 2 < lo->n_pairs ? &lo->pairs[index / 2] : NULL;
 }
 
-/* In the control queue's thread. */
-static bool set_active_pairs(Loopback *lo, unsigned int n)
+static AioContext *pair_context(Loopback *lo, AioContext *ctx)
 {
-    if (!has_feature(lo, VIRTIO_NET_F_MQ) || n < 1 || n > lo->n_pairs) {
-        return false;
+    if (!(lo->features & RSS)) {
+        return ctx;
     }
-    if (n < atomic_exchange_explicit(&lo->active_pairs, n, memory_order_relaxed)) {
-        /* Once the command is answered nothing may come on the other queues (5.1.6.5.6). */
-        synchronize_rcu();
+    if (!lo->pairs_ctx) {
+        lo->pairs_ctx = ctx;
     }
-    return true;
+    return lo->pairs_ctx;
 }
 
-static bool execute(void *opaque, const uint8_t *command, unsigned int n)
+/*
+ * hash_report is there with its feature, num_buffers with MRG_RXBUF and always with VERSION_1
+ * (5.1.6).
+ */
+static unsigned int header_size(const Loopback *lo)
 {
-    if (command[0] == VIRTIO_NET_CTRL_MQ && command[1] == VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET &&
-        n == 4) {
-        return set_active_pairs(opaque, command[2] | (unsigned int)command[3] << 8);
+    if (lo->features & HASH_REPORT) {
+        return 20;
     }
-    return false;
+    return has_feature(lo, VIRTIO_NET_F_MRG_RXBUF) || has_feature(lo, VIRTIO_F_VERSION_1) ? 12
+                                                                                          : 10;
 }
 
 static int loopback_ring_start(VhostDevice *dev, unsigned int index, const VhostRing *ring,
@@ -151,11 +172,11 @@ static int loopback_ring_start(VhostDevice *dev, unsigned int index, const Vhost
         g_set_error(errp, G_FILE_ERROR, G_FILE_ERROR_INVAL, "%s: no virtqueue %u", dev->id, index);
         return -EINVAL;
     }
-    /* num_buffers is there with MRG_RXBUF and always with VERSION_1 (5.1.6). */
     pair->merge = has_feature(lo, VIRTIO_NET_F_MRG_RXBUF);
-    pair->header_size = pair->merge || has_feature(lo, VIRTIO_F_VERSION_1) ? 12 : 10;
-    return loopback_pair_start_ring(pair, index % 2, ctx, &config, ring->kick_fd, ring->call_fd,
-                                    errp);
+    pair->csum = has_feature(lo, VIRTIO_NET_F_CSUM);
+    pair->header_size = header_size(lo);
+    return loopback_pair_start_ring(pair, index % 2, pair_context(lo, ctx), &config, ring->kick_fd,
+                                    ring->call_fd, errp);
 }
 
 static int loopback_ring_enable(VhostDevice *dev, unsigned int index, bool enable, GError **errp)
@@ -205,6 +226,8 @@ static int loopback_get_config(VhostDevice *dev, void *data, uint32_t offset, ui
                                GError **errp)
 {
     Loopback *lo = (Loopback *)dev;
+    const uint64_t mac = atomic_load_explicit(&lo->commands.mac, memory_order_relaxed);
+    LoopbackConfigSpace config = lo->config;
 
     if (!config_holds(offset, size)) {
         g_set_error(errp, G_FILE_ERROR, G_FILE_ERROR_INVAL,
@@ -213,7 +236,10 @@ static int loopback_get_config(VhostDevice *dev, void *data, uint32_t offset, ui
                     dev->id, offset, offset + size);
         return -EINVAL;
     }
-    memcpy(data, (const uint8_t *)&lo->config + offset, size);
+    for (unsigned int i = 0; i < sizeof(config.mac); i++) {
+        config.mac[i] = (uint8_t)(mac >> 8 * (sizeof(config.mac) - 1 - i));
+    }
+    memcpy(data, (const uint8_t *)&config + offset, size);
     return 0;
 }
 
@@ -241,7 +267,7 @@ static int loopback_reset(VhostDevice *dev, GError **errp)
     for (i = 0; i < 2 * lo->n_pairs; i++) {
         loopback_pair_stop_ring(&lo->pairs[i / 2], i % 2, NULL);
     }
-    lo->features = 0;
+    begin(lo, 0);
     return 0;
 }
 
@@ -251,6 +277,7 @@ static void loopback_free(VhostDevice *dev)
 
     loopback_reset(dev, NULL);
     g_clear_pointer(&lo->iothread, iothread_unref);
+    loopback_commands_cleanup(&lo->commands);
     g_free(lo->pairs);
     g_free(dev->id);
     g_free(lo);
@@ -309,17 +336,14 @@ VhostDevice *loopback_new(const LoopbackConfig *config, GError **errp)
         .has_config = true,
         .has_rarp = true,
         .tells_base = true,
+        .serves_control = true,
         .device_type = VIRTIO_ID_NET,
-        .features = VIRTIO_F_BIT(VIRTIO_NET_F_MAC) | VIRTIO_F_BIT(VIRTIO_NET_F_MTU) |
-                    VIRTIO_F_BIT(VIRTIO_NET_F_STATUS) | VIRTIO_F_BIT(VIRTIO_NET_F_MRG_RXBUF) |
-                    VIRTIO_F_BIT(VIRTIO_NET_F_CTRL_VQ) | VIRTIO_F_BIT(VIRTIO_F_INDIRECT_DESC) |
-                    VIRTIO_F_BIT(VIRTIO_F_EVENT_IDX) | VIRTIO_F_BIT(VIRTIO_F_VERSION_1) |
-                    VIRTIO_F_BIT(VIRTIO_F_RING_PACKED) | VIRTIO_F_BIT(VIRTIO_F_IN_ORDER),
+        .features = LOOPBACK_FEATURES,
         .queue_count = 2 * config->queue_pairs + 1,
         .max_regions = MEMORY_MAP_MAX_REGIONS,
     };
     if (config->queue_pairs > 1) {
-        lo->dev.features |= VIRTIO_F_BIT(VIRTIO_NET_F_MQ);
+        lo->dev.features |= LOOPBACK_PAIRS_FEATURES;
     }
     lo->config = (LoopbackConfigSpace){
         .status = htole16(VIRTIO_NET_S_LINK_UP),
@@ -327,22 +351,26 @@ VhostDevice *loopback_new(const LoopbackConfig *config, GError **errp)
         .mtu = htole16(config->mtu),
         .speed = htole32(UINT32_MAX),   /* unknown */
         .duplex = UINT8_MAX,
+        .rss_max_key_size = NET_RSS_MAX_KEY,
+        .rss_max_indirection_table_length = htole16(NET_RSS_MAX_TABLE),
+        .supported_hash_types = htole32(NET_RSS_HASH_TYPES),
     };
-    memcpy(lo->config.mac, config->mac, sizeof(lo->config.mac));
     lo->iothread = config->iothread ? iothread_ref(config->iothread) : NULL;
     lo->n_pairs = config->queue_pairs;
-    lo->active_pairs = lo->n_pairs;
     lo->pairs = g_new0(LoopbackPair, lo->n_pairs);
     for (i = 0; i < lo->n_pairs; i++) {
         lo->pairs[i].name = lo->dev.id;
         lo->pairs[i].index = i;
         lo->pairs[i].map = &lo->map;
-        lo->pairs[i].active_pairs = &lo->active_pairs;
+        lo->pairs[i].settings = &lo->commands.settings;
+        lo->pairs[i].pairs = lo->pairs;
+        lo->pairs[i].n_pairs = lo->n_pairs;
         lo->pairs[i].echo = config->icmp_echo;
     }
     lo->ctrl.name = lo->dev.id;
     lo->ctrl.map = &lo->map;
-    lo->ctrl.execute = execute;
-    lo->ctrl.opaque = lo;
+    lo->ctrl.commands = &lo->commands;
+    loopback_commands_init(&lo->commands, config->mac);
+    begin(lo, 0);
     return &lo->dev;
 }

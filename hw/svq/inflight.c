@@ -35,12 +35,12 @@ static uint64_t stride(void)
 
 static uint64_t file_size(void)
 {
-    return HEADER_SIZE + SVQ_MAX_QUEUES * stride();
+    return HEADER_SIZE + SVQ_MAX_QUEUES * stride() + SVQ_INFLIGHT_STATE_BYTES;
 }
 
 static const FileHeader *our_header(void)
 {
-    static FileHeader header = { .magic = "svqd-ifl", .version = 1, .n_queues = SVQ_MAX_QUEUES };
+    static FileHeader header = { .magic = "svqd-ifl", .version = 2, .n_queues = SVQ_MAX_QUEUES };
 
     header.stride = stride();
     return &header;
@@ -180,6 +180,22 @@ VringInflight *svq_inflight_get(SvqInflight *inflight, unsigned int index, uint3
         inflight->made = false;
     }
     return (VringInflight *)(inflight->base + offset_of(index));
+}
+
+uint8_t *svq_inflight_get_state(SvqInflight *inflight)
+{
+    int ret;
+
+    if (!inflight->path) {
+        return NULL;
+    }
+    ret = posix_fallocate(inflight->fd, (off_t)offset_of(SVQ_MAX_QUEUES), SVQ_INFLIGHT_STATE_BYTES);
+    if (ret != 0) {
+        g_warning("in-flight file '%s' has no room for the device's state, which is lost at a kill: "
+                  "%s", inflight->path, g_strerror(ret));
+        return NULL;
+    }
+    return inflight->base + offset_of(SVQ_MAX_QUEUES);
 }
 
 void svq_inflight_clear(SvqInflight *inflight, unsigned int index)

@@ -34,6 +34,12 @@ void svq_inflight_free(SvqInflight *inflight);
  */
 VringInflight *svq_inflight_get(SvqInflight *inflight, unsigned int index, uint32_t num);
 
+/* Room for the device's own state, see svq-control-state.c. */
+#define SVQ_INFLIGHT_STATE_BYTES (516 * 1024)
+
+/* That room, all 0 in a new file; aligned to a page.  NULL: there is no file, or no room in the file system. */
+uint8_t *svq_inflight_get_state(SvqInflight *inflight);
+
 /* A later start of virtqueue @index is told where to go on, or begins anew. */
 void svq_inflight_clear(SvqInflight *inflight, unsigned int index);
 

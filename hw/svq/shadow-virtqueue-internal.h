@@ -11,6 +11,7 @@
 #include "hw/svq/shadow-virtqueue.h"
 #include "hw/virtio/vring-device.h"
 #include "hw/virtio/vring-driver.h"
+#include "control-queue.h"
 #include "util/event-notifier.h"
 
 #define SVQ_CACHE_LINE 64
@@ -45,6 +46,7 @@ struct ShadowVirtqueue {
     void *doorbell;                 /* NULL: device_kick */
     uint16_t index;
     bool notification_data;
+    ControlQueue *control;          /* looks into the buffers; NULL: nobody does */
     void (*broken)(void *opaque);
     void *opaque;
     AioHandler *kick_handler, *call_handler;

@@ -99,7 +99,8 @@ static bool want_kicks(ShadowVirtqueue *svq, bool want)
 
 static bool waits_for_room(const ShadowVirtqueue *svq)
 {
-    return svq->shadow.num_free < svq->need_room;
+    return svq->control ? control_queue_is_full(svq->control)
+                        : svq->shadow.num_free < svq->need_room;
 }
 
 /* Both directions, within the budget.  True if there is more to do. */
@@ -330,8 +331,12 @@ static void attach_in_owner(void *opaque)
     if (command->ret == 0) {
         command->ret = add_handler(svq, &svq->device_call, &call_ops, &svq->call_handler);
     }
+    if (command->ret == 0 && svq->control) {
+        command->ret = control_queue_attach(svq);
+    }
     if (command->ret < 0) {
         remove_handler(svq, &svq->kick_handler);
+        remove_handler(svq, &svq->call_handler);
         return;
     }
     /* A kick may have come before there was anybody to hear it. */
@@ -346,6 +351,9 @@ static void detach_in_owner(void *opaque)
 
     remove_handler(svq, &svq->kick_handler);
     remove_handler(svq, &svq->call_handler);
+    if (svq->control) {
+        control_queue_detach(svq);
+    }
     atomic_compare_exchange_strong(&svq->state, &running, SVQ_QUEUE_STOPPED);
 }
 
@@ -365,8 +373,9 @@ int shadow_virtqueue_start(ShadowVirtqueue *svq, const ShadowVirtqueueConfig *co
     if (ret < 0) {
         return ret;
     }
-    svq->offer = forward->offer;
-    svq->give_back = forward->give_back;
+    svq->control = config->control;
+    svq->offer = svq->control ? control_queue_offer : forward->offer;
+    svq->give_back = svq->control ? control_queue_give_back : forward->give_back;
     svq->ctx = config->ctx;
     svq->map = config->map;
     svq->logging = config->logging ? config->logging : &no_logging;
@@ -409,6 +418,11 @@ int shadow_virtqueue_start(ShadowVirtqueue *svq, const ShadowVirtqueueConfig *co
 bool shadow_virtqueue_has_recovered(const ShadowVirtqueue *svq)
 {
     return svq->guest.recovery.recovered || svq->guest.recovery.discarded;
+}
+
+bool shadow_virtqueue_goes_on(const ShadowVirtqueue *svq)
+{
+    return svq->guest.recovery.recovered;
 }
 
 void shadow_virtqueue_detach(ShadowVirtqueue *svq)
@@ -489,6 +503,9 @@ void shadow_virtqueue_stop(ShadowVirtqueue *svq, bool device_lost, VringBase *ba
     /* Whoever works the ring next hears of what the guest adds now, even if it never says so. */
     want_kicks(svq, true);
     *base = vring_device_base(&svq->guest);
+    if (svq->control) {
+        control_queue_stopped(svq->control);
+    }
     cleanup_rings(svq);
     atomic_store(&svq->state, SVQ_QUEUE_STOPPED);
 }

@@ -73,19 +73,15 @@ static uint32_t choose_arena_num(const SvqDevice *dev)
     return power_of_two(num);
 }
 
-static int create_arena(SvqDevice *dev, GError **errp)
+MemoryRegion *svq_backend_new_region(const SvqDevice *dev, uint64_t size, GError **errp)
 {
-    const uint32_t num = choose_arena_num(dev);
-    const uint64_t stride = MAX(arena_layout(num, false, true).size,
-                                arena_layout(num, true, true).size);
-    const uint64_t size = stride * dev->n_queues;
     uint64_t iova;
     int fd, ret = svq_iova_place_arena(dev, size, &iova);
 
     if (ret < 0) {
         g_set_error(errp, G_FILE_ERROR, g_file_error_from_errno(-ret),
                     "%s: no room for the shadow rings beside the guest's memory", dev->id);
-        return ret;
+        return NULL;
     }
     /* Sealed, or a device could shrink it under us. */
     fd = memfd_create("svq-rings", MFD_CLOEXEC | MFD_ALLOW_SEALING);
@@ -97,9 +93,19 @@ static int create_arena(SvqDevice *dev, GError **errp)
         if (fd >= 0) {
             close(fd);
         }
-        return ret;
+        return NULL;
     }
-    dev->arena = memory_region_new(fd, 0, iova, size, iova, errp);
+    return memory_region_new(fd, 0, iova, size, iova, errp);
+}
+
+/* The control queue's ring lies elsewhere, if we look into it. */
+static int create_arena(SvqDevice *dev, GError **errp)
+{
+    const uint32_t num = choose_arena_num(dev);
+    const uint64_t stride = MAX(arena_layout(num, false, true).size,
+                                arena_layout(num, true, true).size);
+
+    dev->arena = svq_backend_new_region(dev, stride * dev->n_queues, errp);
     if (!dev->arena) {
         return -ENOMEM;
     }
@@ -111,7 +117,7 @@ static int create_arena(SvqDevice *dev, GError **errp)
 
 MemoryMap *svq_backend_make_map(const SvqDevice *dev, const MemoryMap *guest, GError **errp)
 {
-    g_autofree MemoryRegion **regions = g_new(MemoryRegion *, guest->n + 1);
+    g_autofree MemoryRegion **regions = g_new(MemoryRegion *, guest->n + 2);
     unsigned int i;
 
     for (i = 0; i < guest->n; i++) {
@@ -120,10 +126,13 @@ MemoryMap *svq_backend_make_map(const SvqDevice *dev, const MemoryMap *guest, GE
     if (dev->arena) {
         regions[i++] = dev->arena;
     }
+    if (dev->control.region) {
+        regions[i++] = dev->control.region;
+    }
     if (i > dev->backend->max_regions) {
         g_set_error(errp, G_FILE_ERROR, G_FILE_ERROR_INVAL,
-                    "%s: %u memory regions (%s), but the device takes %u", dev->id, i,
-                    dev->arena ? "one is ours" : "all the guest's", dev->backend->max_regions);
+                    "%s: %u memory regions (%u are ours), but the device takes %u", dev->id, i,
+                    i - guest->n, dev->backend->max_regions);
         return NULL;
     }
     return memory_map_new(regions, i, errp);
@@ -137,7 +146,8 @@ static uint64_t choose(OnOffAuto wish, unsigned int bit, uint64_t possible)
 static bool choose_shadow_features(SvqDevice *dev, GError **errp)
 {
     const SvqRingFeatures *wish = &dev->shadow;
-    const uint64_t device_bits = virtio_features_mask(VIRTIO_FEATURE_DEVICE);
+    const uint64_t device_bits = virtio_features_mask(VIRTIO_FEATURE_DEVICE) &
+                                 ~svq_control_own_features(dev);
     const uint64_t possible = virtio_features_close(
         (dev->backend->features & ~device_bits) | (dev->guest_features & device_bits));
     const uint64_t must =
@@ -176,6 +186,7 @@ void svq_backend_forget(SvqDevice *dev)
 {
     g_clear_pointer(&dev->device_map, memory_map_free);
     g_clear_pointer(&dev->arena, memory_region_unref);
+    svq_control_forget(dev);
     dev->device_started = dev->device_driver_ok = false;
 }
 
@@ -187,10 +198,11 @@ int svq_backend_start(SvqDevice *dev, GError **errp)
 
     if (dev->mode != SVQ_MODE_SHADOW) {
         /* The device has the guest's rings at one time and ours at another. */
-        dev->shadow_features = dev->guest_features;
+        dev->shadow_features = dev->guest_features & ~svq_control_own_features(dev);
     } else if (!choose_shadow_features(dev, errp)) {
         return -EINVAL;
     }
+    dev->shadow_features |= svq_control_bridge_features(dev, dev->guest_features);
     lost = dev->shadow_features & ~backend->features;
     if (lost) {
         g_autofree char *names = virtio_features_to_string(lost);
@@ -202,11 +214,15 @@ int svq_backend_start(SvqDevice *dev, GError **errp)
     }
     ret = dev->mode == SVQ_MODE_PASSTHROUGH ? 0 : create_arena(dev, errp);
     if (ret == 0) {
-        dev->device_map = svq_backend_make_map(dev, dev->map, errp);
-        ret = dev->device_map ? 0 : -EINVAL;
+        ret = svq_control_prepare(dev, errp);
     }
     if (ret == 0) {
         ret = backend->ops->set_features(backend, dev->shadow_features, errp);
+    }
+    if (ret == 0) {
+        svq_control_choose(dev);
+        dev->device_map = svq_backend_make_map(dev, dev->map, errp);
+        ret = dev->device_map ? 0 : -EINVAL;
     }
     if (ret == 0) {
         ret = backend->ops->set_memory(backend, dev->device_map, errp);
@@ -237,7 +253,8 @@ int svq_backend_forgive_gone(const SvqDevice *dev, int ret, GError **errp)
 static bool driver_is_ok(const SvqDevice *dev)
 {
     return vhost_user_server_has_status(dev->server) ? dev->status & VIRTIO_STATUS_DRIVER_OK
-                                                     : svq_device_any_started(dev);
+                                                     : svq_device_any_started(dev) ||
+                                                           svq_control_is_started(dev);
 }
 
 int svq_device_driver_ok_now(SvqDevice *dev, GError **errp)
@@ -248,16 +265,23 @@ int svq_device_driver_ok_now(SvqDevice *dev, GError **errp)
     if (!dev->device_started || dev->device_driver_ok || !driver_is_ok(dev)) {
         return 0;
     }
-    ret = dev->backend->ops->set_status(
-        dev->backend, VIRTIO_STATUS_ACKNOWLEDGE | VIRTIO_STATUS_DRIVER |
-                          VIRTIO_STATUS_FEATURES_OK | VIRTIO_STATUS_DRIVER_OK,
-        errp);
+    ret = svq_control_start_alone(dev, errp);
+    dev->backend->later_rings_ours = !dev->passthrough || dev->only_shadow;
+    if (ret == 0) {
+        ret = dev->backend->ops->set_status(
+            dev->backend, VIRTIO_STATUS_ACKNOWLEDGE | VIRTIO_STATUS_DRIVER |
+                              VIRTIO_STATUS_FEATURES_OK | VIRTIO_STATUS_DRIVER_OK,
+            errp);
+    }
     dev->device_driver_ok = ret == 0;
     /* Before this it need not have listened (3.1.1). */
     for (i = 0; i < dev->n_queues && ret == 0; i++) {
         if (dev->queues[i].started) {
             svq_queue_kick_device(&dev->queues[i]);
         }
+    }
+    if (ret == 0) {
+        svq_control_begin(dev);
     }
     return svq_backend_forgive_gone(dev, ret, errp);
 }
@@ -271,8 +295,7 @@ int svq_device_driver_ok(SvqDevice *dev, GError **errp)
     return 0;
 }
 
-/* Descriptors that the device takes of a ring; 0: any number. */
-static uint32_t device_max_num(const SvqQueue *queue)
+uint32_t svq_backend_max_num(const SvqQueue *queue)
 {
     VhostDevice *backend = queue->dev->backend;
 
@@ -283,7 +306,7 @@ static uint32_t device_max_num(const SvqQueue *queue)
 static uint32_t shadow_num(const SvqQueue *queue)
 {
     const SvqDevice *dev = queue->dev;
-    const uint32_t max = device_max_num(queue);
+    const uint32_t max = svq_backend_max_num(queue);
     uint32_t num = dev->queue_size ? dev->queue_size : MIN(queue->num, dev->arena_num);
 
     if (max || !queue->shadow_packed) {
@@ -294,7 +317,7 @@ static uint32_t shadow_num(const SvqQueue *queue)
 
 const char *svq_backend_refuses_guest_ring(const SvqQueue *queue)
 {
-    const uint32_t max = device_max_num(queue);
+    const uint32_t max = svq_backend_max_num(queue);
 
     if (max && queue->num > max) {
         return "the device takes shorter rings only";
@@ -303,11 +326,30 @@ const char *svq_backend_refuses_guest_ring(const SvqQueue *queue)
                ? "the device takes rings only whose size is a power of two" : NULL;
 }
 
+void svq_backend_describe_device(const SvqQueue *queue, ShadowVirtqueueConfig *config)
+{
+    const SvqDevice *dev = queue->dev;
+    VhostDevice *backend = dev->backend;
+    const uint64_t features = dev->shadow_features;
+
+    config->shadow = (VringConfig){
+        .packed = queue->shadow_packed,
+        .event_idx = svq_has_feature(features, VIRTIO_F_EVENT_IDX),
+        .in_order = svq_has_feature(features, VIRTIO_F_IN_ORDER),
+        .base = vring_base_start(queue->shadow_packed),
+    };
+    config->device_kick_fd = queue->device_kick.fd;
+    config->device_call_fd = queue->device_call.fd;
+    config->index = (uint16_t)queue->index;
+    config->notification_data = svq_has_feature(features, VIRTIO_F_NOTIFICATION_DATA);
+    config->doorbell = backend->ops->ring_doorbell && backend->connected
+                           ? backend->ops->ring_doorbell(backend, queue->index) : NULL;
+}
+
 void svq_backend_describe_ring(const SvqQueue *queue, ShadowVirtqueueConfig *config,
                                VhostRing *ring)
 {
     const SvqDevice *dev = queue->dev;
-    VhostDevice *backend = dev->backend;
     const uint64_t features = dev->shadow_features;
     const uint64_t share = queue->index * dev->arena_stride;
     const uint64_t iova = dev->arena->iova + share;
@@ -317,23 +359,13 @@ void svq_backend_describe_ring(const SvqQueue *queue, ShadowVirtqueueConfig *con
     const ArenaLayout layout = arena_layout(num, queue->shadow_packed, indirect);
     uint8_t *host = dev->arena->host + share;
 
-    config->shadow = (VringConfig){
-        .num = num,
-        .packed = queue->shadow_packed,
-        .event_idx = svq_has_feature(features, VIRTIO_F_EVENT_IDX),
-        .in_order = svq_has_feature(features, VIRTIO_F_IN_ORDER),
-        .indirect = indirect,
-        .areas = { host + layout.desc, host + layout.driver, host + layout.device },
-        .base = vring_base_start(queue->shadow_packed),
-    };
+    svq_backend_describe_device(queue, config);
+    config->shadow.num = num;
+    config->shadow.indirect = indirect;
+    config->shadow.areas = (VringAreas){ host + layout.desc, host + layout.driver,
+                                         host + layout.device };
     config->tables = indirect ? (VringDesc *)(host + layout.tables) : NULL;
     config->tables_iova = iova + layout.tables;
-    config->device_kick_fd = queue->device_kick.fd;
-    config->device_call_fd = queue->device_call.fd;
-    config->index = (uint16_t)queue->index;
-    config->notification_data = svq_has_feature(features, VIRTIO_F_NOTIFICATION_DATA);
-    config->doorbell = backend->ops->ring_doorbell
-                           ? backend->ops->ring_doorbell(backend, queue->index) : NULL;
 
     *ring = (VhostRing){
         .num = num,

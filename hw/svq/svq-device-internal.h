@@ -3,7 +3,7 @@
  * The inside of an SvqDevice, shared by its parts: svq-device.c (life, the device side's news),
  * svq-guest.c (what the VMM says), svq-backend.c (what the device is told), svq-iova.c (where it
  * finds memory), svq-memory.c (when that changes), svq-ring.c (the rings of a queue), svq-queue.c
- * (which queues run), svq-mode.c (who works the guest's rings) and svq-log.c (who logs, and where).
+ * (which queues run), svq-control.c (the control queue), svq-mode.c (who works the guest's rings) and svq-log.c (who logs, and where).
  */
 #ifndef HW_SVQ_SVQ_DEVICE_INTERNAL_H
 #define HW_SVQ_SVQ_DEVICE_INTERNAL_H
@@ -12,6 +12,7 @@
 #include "hw/svq/dirty-log.h"
 #include "hw/virtio/features.h"
 #include "inflight.h"
+#include "svq-control.h"
 #include "util/event-notifier.h"
 #include "util/iova-tree.h"
 
@@ -21,7 +22,7 @@
 /* A vhost-user message names a virtqueue with 8 bits (SET_VRING_KICK and its like). */
 #define SVQ_MAX_QUEUES 256
 
-typedef struct SvqQueue {
+struct SvqQueue {
     SvqDevice *dev;
     unsigned int index;
     IOThread *iothread;
@@ -36,6 +37,7 @@ typedef struct SvqQueue {
     bool base_untold;           /* a device had the ring, is gone, and may still have used more of it */
     bool base_lost;             /* and nothing shows where it stands */
     uint32_t vmm_base;          /* what it said last */
+    int64_t told_base;          /* what it was told when it asked, since the last start; -1: it did not */
     bool was_started;           /* since the VMM connected: what it says of the ring now counts */
     EventNotifier kick, call, err;
     SvqLogging *logging;        /* published to the queue by RCU; NULL: nothing is logged */
@@ -44,6 +46,7 @@ typedef struct SvqQueue {
     /* What we made of it. */
     bool started;               /* the shadow virtqueue is, and the device has its ring */
     bool passthrough;           /* started, and the device has the guest's own ring */
+    bool alone;                 /* started, and the guest has no part in it: see svq-control.h */
     VhostRing ring;             /* what the device has been given, while started */
     VringBase told;             /* where it stood when it was taken away again */
     bool parted;                /* it has been, in the middle of a switch */
@@ -52,7 +55,7 @@ typedef struct SvqQueue {
     bool guest_packed, shadow_packed;
     uint64_t desc_gpa, driver_gpa, device_gpa;  /* where the guest's ring lies */
     EventNotifier device_kick, device_call;
-} SvqQueue;
+};
 
 struct SvqDevice {
     char *id;
@@ -66,6 +69,7 @@ struct SvqDevice {
     unsigned int n_iothreads;
 
     SvqInflight *inflight;
+    SvqControl control;
     SvqQueue *queues;
     unsigned int n_queues;
     EventNotifier broken;       /* an IOThread broke a queue */
@@ -156,6 +160,15 @@ MemoryMap *svq_backend_make_map(const SvqDevice *dev, const MemoryMap *guest, GE
 /* Why the device cannot be given a ring of the guest's, of @num descriptors; NULL: it can. */
 const char *svq_backend_refuses_guest_ring(const SvqQueue *queue);
 
+/* Memory of ours that the device reaches.  NULL and @errp: there is no room for it. */
+MemoryRegion *svq_backend_new_region(const SvqDevice *dev, uint64_t size, GError **errp);
+
+/* Descriptors that the device takes of a ring, a power of two; 0: any number. */
+uint32_t svq_backend_max_num(const SvqQueue *queue);
+
+/* What does not depend on where a shadow ring lies. */
+void svq_backend_describe_device(const SvqQueue *queue, ShadowVirtqueueConfig *config);
+
 /* Describes a queue's shadow ring to both who work it. */
 void svq_backend_describe_ring(const SvqQueue *queue, ShadowVirtqueueConfig *config,
                                VhostRing *ring);
@@ -178,7 +191,7 @@ int svq_backend_forgive_gone(const SvqDevice *dev, int ret, GError **errp);
 int svq_iova_place_guest(const SvqDevice *dev, MemoryRegion *const *regions, unsigned int n,
                          GError **errp);
 
-/* A place for @size bytes of rings that the guest's memory does not use.  0, or -ENOSPC. */
+/* A place for @size bytes of ours that neither the guest's memory nor ours uses.  0, or -ENOSPC. */
 int svq_iova_place_arena(const SvqDevice *dev, uint64_t size, uint64_t *iova);
 
 /* svq-mode.c */
@@ -200,6 +213,9 @@ void svq_mode_forget(SvqDevice *dev);
 
 /* svq-ring.c */
 
+/* Where a guest's queue goes on, as @base of its messages says. */
+VringBase svq_queue_decode_base(const SvqQueue *queue, uint32_t base, bool is_ours);
+
 /* Where a guest's ring lies: for us, and for the guest. */
 typedef struct SvqGuestRing {
     VringAreas areas;
@@ -217,6 +233,9 @@ bool svq_queue_describe_guest(SvqQueue *queue, VringConfig *config, GError **err
  * 0, or -errno with @errp.
  */
 int svq_queue_start(SvqQueue *queue, GError **errp);
+
+/* The same without a ring of the guest's. */
+int svq_queue_start_alone(SvqQueue *queue, GError **errp);
 
 /* Gives the device queue->ring. */
 int svq_queue_give_ring(SvqQueue *queue, GError **errp);
@@ -241,6 +260,12 @@ void svq_queue_notify_both(SvqQueue *queue);
 /* Starts @queue if all that it needs has been said, and nothing of it has failed before. */
 void svq_queue_update(SvqQueue *queue);
 
+/* Whether the VMM has said all that a start needs. */
+bool svq_queue_is_described(const SvqQueue *queue);
+
+/* Starts all that are due. */
+void svq_device_update_queues(SvqDevice *dev);
+
 /* It cannot be started, for @error, which is said once. */
 void svq_queue_refuse(SvqQueue *queue, const GError *error);
 
@@ -250,7 +275,7 @@ void svq_queue_detach(SvqQueue *queue);
 /* Stops it, if started, and keeps where it stands in queue->base. */
 void svq_queue_stop(SvqQueue *queue);
 
-/* Whether any queue runs. */
+/* Whether any queue of the guest's runs. */
 bool svq_device_any_started(const SvqDevice *dev);
 
 /* All queues; and the device side is reset. */

@@ -23,6 +23,7 @@ static void make_queues(SvqDevice *dev)
         queue->svq = shadow_virtqueue_new(name);
         queue->kick = queue->call = queue->err = EVENT_NOTIFIER_NONE;
         queue->device_kick = queue->device_call = EVENT_NOTIFIER_NONE;
+        queue->told_base = -1;
     }
 }
 
@@ -32,7 +33,8 @@ static void make_queues(SvqDevice *dev)
  */
 static bool still_fits(const SvqDevice *dev)
 {
-    const uint64_t device_bits = virtio_features_mask(VIRTIO_FEATURE_DEVICE);
+    const uint64_t device_bits = virtio_features_mask(VIRTIO_FEATURE_DEVICE) &
+                                 ~svq_control_own_features(dev);
 
     if (dev->backend->queue_count < dev->n_queues) {
         g_warning("%s: the device came back with %u virtqueues, it had %u", dev->id,
@@ -54,9 +56,9 @@ static bool still_fits(const SvqDevice *dev)
 static void device_ready(void *opaque)
 {
     SvqDevice *dev = opaque;
-    unsigned int i;
 
     g_info("%s: device side %s is there", dev->id, dev->backend->id);
+    svq_control_adopt(dev);
     svq_mode_choose(dev);
     if (!dev->queues) {
         make_queues(dev);
@@ -64,9 +66,7 @@ static void device_ready(void *opaque)
         return;
     }
     svq_device_forget_refusals(dev);
-    for (i = 0; i < dev->n_queues; i++) {
-        svq_queue_update(&dev->queues[i]);
-    }
+    svq_device_update_queues(dev);
     if (dev->server) {
         vhost_user_server_hold(dev->server, false);
     }
@@ -79,6 +79,7 @@ static void device_gone(void *opaque)
     g_warning("%s: device side %s is gone", dev->id, dev->backend->id);
     /* The VMM stays connected; a new one waits until there is a device to tell it of. */
     svq_device_stop(dev);
+    svq_control_orphan(dev);
     if (dev->server) {
         vhost_user_server_hold(dev->server, true);
     }
@@ -157,6 +158,10 @@ SvqDevice *svq_device_new(const SvqDeviceConfig *config, GError **errp)
         dev->iothreads[i] = iothread_ref(config->iothreads[i]);
     }
     dev->map = memory_map_new(NULL, 0, NULL);
+    if (!svq_control_init(dev, &config->control, errp)) {
+        svq_device_free(dev);
+        return NULL;
+    }
     dev->broken_source = g_unix_fd_add(dev->broken.fd, G_IO_IN, queue_broke, dev);
     dev->backend->notify = &device_notify;
     dev->backend->notify_opaque = dev;
@@ -184,12 +189,15 @@ void svq_device_free(SvqDevice *dev)
     svq_device_stop(dev);
     g_clear_pointer(&dev->server, vhost_user_server_free);
     dev->backend->notify = NULL;
-    g_source_remove(dev->broken_source);
+    if (dev->broken_source) {
+        g_source_remove(dev->broken_source);
+    }
     svq_mode_forget(dev);
     if (dev->settle_source) {
         g_source_remove(dev->settle_source);
     }
     event_notifier_cleanup(&dev->broken);
+    svq_control_free(dev);
     for (i = 0; i < dev->n_queues; i++) {
         SvqQueue *queue = &dev->queues[i];
 
@@ -219,6 +227,11 @@ const char *svq_device_get_id(const SvqDevice *dev)
 unsigned int svq_device_get_queue_count(const SvqDevice *dev)
 {
     return dev->n_queues;
+}
+
+char *svq_device_describe_state(SvqDevice *dev)
+{
+    return svq_control_describe_state(dev);
 }
 
 static SvqQueueState state_of(const SvqQueue *queue)

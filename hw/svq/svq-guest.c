@@ -23,6 +23,7 @@ uint64_t svq_guest_offered(const SvqDevice *dev)
                         ~dev->withheld;
     uint64_t rings = 0;
 
+    features |= svq_control_own_features(dev);
     rings |= offer->packed != ON_OFF_AUTO_OFF ? VIRTIO_F_BIT(VIRTIO_F_RING_PACKED) : 0;
     rings |= offer->event_idx != ON_OFF_AUTO_OFF ? VIRTIO_F_BIT(VIRTIO_F_EVENT_IDX) : 0;
     rings |= offer->indirect_desc != ON_OFF_AUTO_OFF ? VIRTIO_F_BIT(VIRTIO_F_INDIRECT_DESC) : 0;
@@ -60,21 +61,13 @@ static void stop_until_kicked(SvqDevice *dev)
     }
 }
 
-static void update_queues(SvqDevice *dev)
-{
-    unsigned int i;
-
-    for (i = 0; i < dev->n_queues; i++) {
-        svq_queue_update(&dev->queues[i]);
-    }
-}
-
 static void forget_queue(SvqQueue *queue)
 {
     queue->num = 0;
     queue->addr_set = queue->kick_set = queue->enabled = queue->refused = false;
     queue->base = queue->vmm_base = 0;
     queue->base_is_ours = queue->base_untold = queue->base_lost = queue->was_started = false;
+    queue->told_base = -1;
     event_notifier_cleanup(&queue->kick);
     event_notifier_cleanup(&queue->call);
     event_notifier_cleanup(&queue->err);
@@ -102,6 +95,7 @@ static void guest_disconnected(void *opaque)
     dev->status = 0;
     svq_device_forget_log(dev);
     svq_mode_forget(dev);
+    svq_control_disconnected(dev);
     if (dev->backend->connected && dev->backend->ops->forget_memory) {
         dev->backend->ops->forget_memory(dev->backend);
     }
@@ -141,7 +135,7 @@ static int guest_set_features(void *opaque, uint64_t features, GError **errp)
         return -EINVAL;
     }
     features &= ~VIRTIO_F_BIT(VHOST_F_LOG_ALL);
-    if (dev->device_started && features != dev->guest_features) {
+    if ((dev->device_started || dev->control.orphaned) && features != dev->guest_features) {
         if (svq_device_any_started(dev)) {
             return refuse_features(dev, "changes features of running queues",
                                    features ^ dev->guest_features, errp);
@@ -165,7 +159,7 @@ static int guest_set_features(void *opaque, uint64_t features, GError **errp)
         g_info("%s: logging of what the device writes is %s", dev->id, log_all ? "on" : "off");
         svq_mode_update(dev);
     }
-    update_queues(dev);
+    svq_device_update_queues(dev);
     return 0;
 }
 
@@ -176,12 +170,12 @@ static uint32_t guest_get_queue_count(void *opaque)
     return dev->n_queues;
 }
 
-/* One is ours: the arena. */
+/* One or two are ours: the arena, and what the control queue needs. */
 static uint32_t guest_get_max_regions(void *opaque)
 {
     SvqDevice *dev = opaque;
 
-    return dev->backend->max_regions - 1;
+    return dev->backend->max_regions - 1 - svq_control_has_state(dev);
 }
 
 static bool guest_has_config(void *opaque)
@@ -211,7 +205,7 @@ static int guest_set_memory(void *opaque, MemoryRegion *const *regions, unsigned
     }
     /* A VMM that changes a region takes it away and adds it again, with the rings in it. */
     svq_device_forget_refusals(dev);
-    update_queues(dev);
+    svq_device_update_queues(dev);
     return 0;
 }
 
@@ -220,10 +214,16 @@ static int guest_set_log(void *opaque, MemoryRegion *log, GError **errp)
     return svq_device_set_log(opaque, log, errp);
 }
 
+/* Whether it works a ring of the guest's. */
+static bool is_running(const SvqQueue *queue)
+{
+    return queue->started && !queue->alone;
+}
+
 /* Whether what defines @queue's ring may be set: not while it runs. */
 static int check_stopped(SvqQueue *queue, const char *what, GError **errp)
 {
-    if (queue->started) {
+    if (is_running(queue)) {
         g_set_error(errp, G_FILE_ERROR, G_FILE_ERROR_INVAL,
                     "%s queue %u: %s changes while it runs", queue->dev->id, queue->index, what);
         return -EBUSY;
@@ -302,12 +302,15 @@ static int guest_get_vring_base(void *opaque, unsigned int index, uint32_t *base
     SvqDevice *dev = opaque;
     SvqQueue *queue = &dev->queues[index];
 
-    svq_queue_stop(queue);
+    if (!queue->alone) {
+        svq_queue_stop(queue);
+    }
     svq_queue_update_base(queue);
     queue->kick_set = false;
     queue->refused = false;
     /* From here on the VMM knows. */
     svq_inflight_clear(dev->inflight, index);
+    queue->told_base = queue->base;
     *base = queue->base;
     return 0;
 }
@@ -372,7 +375,7 @@ static int guest_set_vring_fd(void *opaque, unsigned int index, VhostVringFd whi
                     g_strerror(-ret));
         return ret;
     }
-    if (queue->started && queue->passthrough) {
+    if (is_running(queue) && queue->passthrough) {
         ret = set_device_fd(queue, which, new.fd, errp);
         if (ret < 0) {
             event_notifier_cleanup(&new);
@@ -381,10 +384,10 @@ static int guest_set_vring_fd(void *opaque, unsigned int index, VhostVringFd whi
     }
     *notifier = new;
     queue->kick_set |= which == VHOST_VRING_KICK;
-    if (queue->started && queue->passthrough) {
+    if (is_running(queue) && queue->passthrough) {
         /* What was said through the descriptor before may not have been heard. */
         svq_queue_notify_both(queue);
-    } else if (queue->started) {
+    } else if (is_running(queue)) {
         set_shadow_fd(queue, which, new.fd);
     }
     event_notifier_cleanup(&old);
@@ -403,7 +406,7 @@ static int guest_set_vring_enable(void *opaque, unsigned int index, bool enable,
     queue->enabled = enable;
     if (enable) {
         svq_queue_update(queue);
-    } else {
+    } else if (!queue->alone) {
         svq_queue_stop(queue);
     }
     return 0;
@@ -424,12 +427,31 @@ static int guest_send_rarp(void *opaque, uint64_t mac, GError **errp)
     return svq_backend_forgive_gone(dev, ret, errp);
 }
 
+static bool guest_has_state(void *opaque)
+{
+    return svq_control_has_state(opaque);
+}
+
+static GBytes *guest_save_state(void *opaque, GError **errp)
+{
+    return svq_control_save(opaque, errp);
+}
+
+static int guest_load_state(void *opaque, const uint8_t *data, size_t n, GError **errp)
+{
+    return svq_control_load(opaque, data, n, errp);
+}
+
 static int guest_get_config(void *opaque, void *data, uint32_t offset, uint32_t size,
                             GError **errp)
 {
     SvqDevice *dev = opaque;
+    int ret = dev->backend->ops->get_config(dev->backend, data, offset, size, errp);
 
-    return dev->backend->ops->get_config(dev->backend, data, offset, size, errp);
+    if (ret == 0) {
+        svq_control_patch_config(dev, data, offset, size);
+    }
+    return ret;
 }
 
 static int guest_set_config(void *opaque, const void *data, uint32_t offset, uint32_t size,
@@ -499,6 +521,9 @@ const VhostUserServerOps svq_guest_ops = {
     .set_vring_enable = guest_set_vring_enable,
     .has_rarp = guest_has_rarp,
     .send_rarp = guest_send_rarp,
+    .has_state = guest_has_state,
+    .save_state = guest_save_state,
+    .load_state = guest_load_state,
     .get_config = guest_get_config,
     .set_config = guest_set_config,
     .get_status = guest_get_status,

@@ -40,6 +40,28 @@ static int insert(IOVATree *tree, uint64_t iova, uint64_t size)
     return iova_tree_insert(tree, &mapping);
 }
 
+/* Of [addr, addr + size), what lies in @range. */
+static void insert_within(IOVATree *tree, Range range, uint64_t addr, uint64_t size)
+{
+    const uint64_t first = MAX(addr, range.first);
+    const uint64_t last = MIN(addr + (size - 1), range.last);
+
+    if (first <= last) {
+        insert(tree, first, last - first + 1);
+    }
+}
+
+/* Of what is ours already, what lies in @range. */
+static void insert_ours(IOVATree *tree, Range range, const SvqDevice *dev)
+{
+    if (dev->arena) {
+        insert_within(tree, range, dev->arena->iova, dev->arena->size);
+    }
+    if (dev->control.region) {
+        insert_within(tree, range, dev->control.region->iova, dev->control.region->size);
+    }
+}
+
 static int place_elsewhere(IOVATree *tree, MemoryRegion *region)
 {
     const uint64_t align = region->size >= IOVA_ALIGN ? IOVA_ALIGN : IOVA_ALIGN_MIN;
@@ -73,9 +95,7 @@ int svq_iova_place_guest(const SvqDevice *dev, MemoryRegion *const *regions, uns
     unsigned int pass, i;
     int ret = 0;
 
-    if (dev->arena) {
-        insert(tree, dev->arena->iova, dev->arena->size);
-    }
+    insert_ours(tree, range, dev);
     /* First what has its place already, then at the guest's addresses, then anywhere. */
     for (pass = 0; pass < 2; pass++) {
         for (i = 0; i < n; i++) {
@@ -103,17 +123,6 @@ int svq_iova_place_guest(const SvqDevice *dev, MemoryRegion *const *regions, uns
     return 0;
 }
 
-/* Of [addr, addr + size), what lies in @range. */
-static void insert_within(IOVATree *tree, Range range, uint64_t addr, uint64_t size)
-{
-    const uint64_t first = MAX(addr, range.first);
-    const uint64_t last = MIN(addr + (size - 1), range.last);
-
-    if (first <= last) {
-        insert(tree, first, last - first + 1);
-    }
-}
-
 /* In @range, beside the guest's memory, wherever that lies for the device and for the guest. */
 static int alloc_beside_guest(const SvqDevice *dev, Range range, uint64_t size, uint64_t *iova)
 {
@@ -131,6 +140,7 @@ static int alloc_beside_guest(const SvqDevice *dev, Range range, uint64_t size, 
             insert_within(tree, range, region->gpa, region->size);
         }
     }
+    insert_ours(tree, range, dev);
     ret = iova_tree_alloc(tree, &arena, size, IOVA_ALIGN);
     iova_tree_free(tree);
     *iova = arena.iova;
@@ -141,8 +151,9 @@ int svq_iova_place_arena(const SvqDevice *dev, uint64_t size, uint64_t *iova)
 {
     const Range all = device_range(dev);
     const uint64_t last = MIN(all.last, IOVA_LAST);
-    /* With room to align it. */
-    const uint64_t room = size + IOVA_ALIGN;
+    /* With room to align it, and what was placed before it. */
+    const uint64_t placed = dev->arena ? dev->arena->size + IOVA_ALIGN : 0;
+    const uint64_t room = size + IOVA_ALIGN + placed;
     const Range high = { last > room ? MAX(all.first, last - room) : all.first, last };
 
     if (high.first <= high.last && alloc_beside_guest(dev, high, size, iova) == 0) {

@@ -48,6 +48,11 @@ void svq_queue_resume(SvqQueue *queue)
     VringConfig config;
     VringError error;
 
+    if (queue->alone) {
+        svq_control_describe_no_guest(&queue->dev->control, &config);
+        shadow_virtqueue_resume(queue->svq, &config.areas);
+        return;
+    }
     if (!svq_queue_describe_guest(queue, &config, NULL) || vring_config_check(&config, &error) < 0) {
         give_up(queue);
         return;
@@ -69,7 +74,7 @@ static void check_passthrough(SvqQueue *queue)
 {
     g_autoptr(GError) error = NULL;
 
-    if (queue->started && svq_mode_check(queue, &error) < 0) {
+    if (queue->started && !svq_control_is(queue) && svq_mode_check(queue, &error) < 0) {
         svq_queue_stop(queue);
         svq_queue_refuse(queue, error);
     }

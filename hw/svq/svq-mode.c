@@ -97,7 +97,7 @@ int svq_mode_check(SvqQueue *queue, GError **errp)
 
 static bool is_moving(const Switch *sw, const SvqQueue *queue)
 {
-    return queue->started && queue->passthrough != sw->passthrough;
+    return queue->started && queue->passthrough != sw->passthrough && !svq_control_is(queue);
 }
 
 static void end_phase(Switch *sw, unsigned int phase)
@@ -377,8 +377,8 @@ static void restart(SvqDevice *dev)
     svq_device_stop(dev);
     for (i = 0; i < dev->n_queues; i++) {
         dev->queues[i].moved = false;
-        svq_queue_update(&dev->queues[i]);
     }
+    svq_device_update_queues(dev);
 }
 
 /* There is no switch to be made any more. */
@@ -443,7 +443,7 @@ static void check_all(SvqDevice *dev)
     unsigned int i;
 
     for (i = 0; i < dev->n_queues; i++) {
-        if (dev->queues[i].started && dev->mode == SVQ_MODE_AUTO) {
+        if (dev->queues[i].started && dev->mode == SVQ_MODE_AUTO && !svq_control_is(&dev->queues[i])) {
             svq_mode_check(&dev->queues[i], NULL);
         }
     }

@@ -22,7 +22,7 @@ bool svq_device_any_started(const SvqDevice *dev)
     unsigned int i;
 
     for (i = 0; i < dev->n_queues; i++) {
-        if (dev->queues[i].started) {
+        if (dev->queues[i].started && !dev->queues[i].alone) {
             return true;
         }
     }
@@ -50,22 +50,39 @@ static int start_queue(SvqQueue *queue, GError **errp)
         ret = svq_backend_start(dev, errp);
         dev->start_refused = ret < 0 && dev->backend->connected;
     }
-    if (ret == 0) {
+    if (ret == 0 && svq_control_is(queue)) {
+        ret = svq_control_start(queue, errp);
+    } else if (ret == 0) {
+        if (svq_control_holds(queue)) {
+            return 0;
+        }
         ret = svq_mode_check(queue, errp);
+        if (ret == 0) {
+            ret = svq_queue_start(queue, errp);
+        }
     }
     if (ret == 0) {
-        ret = svq_queue_start(queue, errp);
+        ret = svq_device_driver_ok(dev, errp);
     }
-    return ret < 0 ? ret : svq_device_driver_ok(dev, errp);
+    if (ret == 0) {
+        svq_control_begin(dev);
+    }
+    return ret;
+}
+
+bool svq_queue_is_described(const SvqQueue *queue)
+{
+    const SvqDevice *dev = queue->dev;
+
+    return dev->features_set && dev->map->n && queue->num && queue->addr_set && queue->kick_set &&
+           queue->enabled;
 }
 
 /* Whether it is to be started, and nothing that it needs is missing. */
 static bool is_due(const SvqQueue *queue)
 {
-    const SvqDevice *dev = queue->dev;
-
-    return !queue->started && !queue->refused && dev->backend->connected && dev->features_set &&
-           dev->map->n && queue->num && queue->addr_set && queue->kick_set && queue->enabled;
+    return (!queue->started || queue->alone) && !queue->refused && queue->dev->backend->connected &&
+           svq_queue_is_described(queue);
 }
 
 /* Not to be tried again: the same words would come again, for each message. */
@@ -97,13 +114,29 @@ void svq_queue_update(SvqQueue *queue)
         svq_device_settle_later(dev);
         return;
     }
+    if (svq_control_begins_anew(queue)) {
+        /* The guest's driver was reset, and with it the device should have been. */
+        svq_device_stop(dev);
+        svq_device_update_queues(dev);
+        return;
+    }
     if (start_queue(queue, &error) == 0) {
         svq_mode_update(dev);   /* if it has something that cannot pass through */
+        svq_control_pairs_changed(dev);
         return;
     }
     svq_queue_stop(queue);      /* if only the last step has failed */
     if (dev->backend->connected) {      /* else it is tried again when that is back */
         svq_queue_refuse(queue, error);
+    }
+}
+
+void svq_device_update_queues(SvqDevice *dev)
+{
+    unsigned int i;
+
+    for (i = 0; i < dev->n_queues; i++) {
+        svq_queue_update(&dev->queues[i]);
     }
 }
 
@@ -119,7 +152,7 @@ static bool stop_queue(SvqQueue *queue)
 {
     VhostDevice *backend = queue->dev->backend;
     g_autoptr(GError) error = NULL;
-    bool lost = !backend->connected;
+    bool lost = !backend->connected || queue->dev->control.orphaned;
 
     if (!queue->started) {
         return true;
@@ -279,9 +312,7 @@ static gboolean settle(void *opaque)
     } else if (late && dev->device_driver_ok) {
         svq_device_stop(dev);
     }
-    for (i = 0; i < dev->n_queues; i++) {
-        svq_queue_update(&dev->queues[i]);
-    }
+    svq_device_update_queues(dev);
     if (svq_device_driver_ok_now(dev, &error) < 0) {
         svq_device_stop(dev);
         for (i = 0; i < dev->n_queues; i++) {
@@ -322,4 +353,5 @@ void svq_queue_stop(SvqQueue *queue)
         svq_device_stop(dev);
         settle_in(dev, SETTLE_STOPPED_MS);      /* the others go on */
     }
+    svq_control_pairs_changed(dev);
 }

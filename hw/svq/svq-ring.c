@@ -31,9 +31,9 @@ bool svq_queue_find_ring(const SvqQueue *queue, const MemoryMap *map, SvqGuestRi
  * A packed base comes in three spellings: both halves (QEMU: 0x80008000), the available
  * half alone, meant for both (DPDK: 0x8000), and, from User Mode Linux, 0 for the start.
  */
-static VringBase decode_base(const SvqQueue *queue, uint32_t base, bool is_ours)
+VringBase svq_queue_decode_base(const SvqQueue *queue, uint32_t base, bool is_ours)
 {
-    if (!queue->guest_packed) {
+    if (!svq_has_feature(queue->dev->guest_features, VIRTIO_F_RING_PACKED)) {
         return (VringBase){ .avail = (uint16_t)base };
     }
     if (base == 0 && queue->dev->lenient_base && !is_ours) {
@@ -81,12 +81,12 @@ bool svq_queue_describe_guest(SvqQueue *queue, VringConfig *config, GError **err
         .event_idx = svq_has_feature(features, VIRTIO_F_EVENT_IDX),
         .in_order = svq_has_feature(features, VIRTIO_F_IN_ORDER),
         .indirect = svq_has_feature(features, VIRTIO_F_INDIRECT_DESC),
-        .base = decode_base(queue, queue->base, queue->base_is_ours),
+        .base = svq_queue_decode_base(queue, queue->base, queue->base_is_ours),
         .identity = {
             .desc = queue->addr.desc,
             .driver = queue->addr.avail,
             .device = queue->addr.used,
-            .base = decode_base(queue, queue->vmm_base, false),
+            .base = svq_queue_decode_base(queue, queue->vmm_base, false),
         },
     };
     if (svq_queue_find_ring(queue, dev->map, &ring)) {
@@ -112,21 +112,10 @@ int svq_queue_give_ring(SvqQueue *queue, GError **errp)
     return ret < 0 ? ret : backend->ops->ring_start(backend, queue->index, &queue->ring, errp);
 }
 
-static int start_shadow(SvqQueue *queue, const VringConfig *guest, GError **errp)
+/* Starts the shadow of the guest's ring that @config describes. */
+static int start_forwarding(SvqQueue *queue, ShadowVirtqueueConfig *config, GError **errp)
 {
     SvqDevice *dev = queue->dev;
-    ShadowVirtqueueConfig config = {
-        .ctx = iothread_get_aio_context(queue->iothread),
-        .map = &dev->map,
-        .logging = &queue->logging,
-        .guest = *guest,
-        .guest_kick_fd = queue->kick.fd,
-        .guest_call_fd = queue->call.fd,
-        .guest_err_fd = queue->err.fd,
-        .broken = queue_broken,
-        .opaque = queue,
-    };
-    VringBase unused;
     int ret = make_notifiers(queue);
 
     if (ret < 0) {
@@ -134,10 +123,69 @@ static int start_shadow(SvqQueue *queue, const VringConfig *guest, GError **errp
                     "%s queue %u: no eventfd: %s", dev->id, queue->index, g_strerror(-ret));
         return ret;
     }
+    config->ctx = iothread_get_aio_context(queue->iothread);
+    config->map = &dev->map;
+    config->broken = queue_broken;
+    config->opaque = queue;
     queue->shadow_packed = svq_has_feature(dev->shadow_features, VIRTIO_F_RING_PACKED);
+    if (svq_control_is(queue)) {
+        svq_control_describe_ring(queue, config, &queue->ring);
+    } else {
+        svq_backend_describe_ring(queue, config, &queue->ring);
+    }
+    return shadow_virtqueue_start(queue->svq, config, errp);
+}
+
+/* Gives the device the ring of a shadow that has started. */
+static int give_shadow_ring(SvqQueue *queue, GError **errp)
+{
+    VringBase unused;
+    int ret = queue->dev->control.orphaned ? 0 : svq_queue_give_ring(queue, errp);
+
+    if (ret < 0) {
+        shadow_virtqueue_detach(queue->svq);
+        shadow_virtqueue_stop(queue->svq, false, &unused);
+    }
+    return ret;
+}
+
+int svq_queue_start_alone(SvqQueue *queue, GError **errp)
+{
+    SvqControl *control = &queue->dev->control;
+    ShadowVirtqueueConfig config = {
+        .guest_kick_fd = control->quiet.fd,
+        .guest_call_fd = -1,
+        .guest_err_fd = -1,
+    };
+    int ret;
+
+    svq_control_describe_no_guest(control, &config.guest);
+    ret = start_forwarding(queue, &config, errp);
+    if (ret == 0) {
+        ret = give_shadow_ring(queue, errp);
+    }
+    if (ret == 0) {
+        queue->started = queue->alone = true;
+        queue->passthrough = queue->parted = false;
+        g_info("%s queue %u: started for commands of our own", queue->dev->id, queue->index);
+    }
+    return ret;
+}
+
+static int start_shadow(SvqQueue *queue, const VringConfig *guest, GError **errp)
+{
+    SvqDevice *dev = queue->dev;
+    ShadowVirtqueueConfig config = {
+        .logging = &queue->logging,
+        .guest = *guest,
+        .guest_kick_fd = queue->kick.fd,
+        .guest_call_fd = queue->call.fd,
+        .guest_err_fd = queue->err.fd,
+    };
+    int ret;
+
     config.guest.inflight = svq_inflight_get(dev->inflight, queue->index, queue->num);
-    svq_backend_describe_ring(queue, &config, &queue->ring);
-    ret = shadow_virtqueue_start(queue->svq, &config, errp);
+    ret = start_forwarding(queue, &config, errp);
     if (ret < 0) {
         return ret;
     }
@@ -149,12 +197,7 @@ static int start_shadow(SvqQueue *queue, const VringConfig *guest, GError **errp
             svq_device_log_all_memory(dev);
         }
     }
-    ret = svq_queue_give_ring(queue, errp);
-    if (ret < 0) {
-        shadow_virtqueue_detach(queue->svq);
-        shadow_virtqueue_stop(queue->svq, false, &unused);
-    }
-    return ret;
+    return give_shadow_ring(queue, errp);
 }
 
 /* The guest's own ring, where the device calls the guest's addresses what the guest does. */
@@ -190,7 +233,7 @@ static int start_passthrough(SvqQueue *queue, const VringConfig *guest, GError *
 int svq_queue_start(SvqQueue *queue, GError **errp)
 {
     SvqDevice *dev = queue->dev;
-    const bool passthrough = dev->passthrough && !dev->only_shadow;
+    const bool passthrough = dev->passthrough && !dev->only_shadow && !svq_control_is(queue);
     VringConfig guest;
     int ret;
 
@@ -205,6 +248,7 @@ int svq_queue_start(SvqQueue *queue, GError **errp)
         return ret;
     }
     queue->started = queue->was_started = true;
+    queue->told_base = -1;
     queue->passthrough = passthrough;
     g_info("%s queue %u: started, guest %s, device %s, %" PRIu32 " descriptors, %s %s", dev->id,
            queue->index, queue->guest_packed ? "packed" : "split",
@@ -265,6 +309,13 @@ static void stop_shadow(SvqQueue *queue, bool device_lost)
 
 void svq_queue_settle(SvqQueue *queue, bool told, bool lost)
 {
+    if (queue->alone) {
+        VringBase unused;
+
+        shadow_virtqueue_stop(queue->svq, lost, &unused);
+        queue->started = queue->alone = queue->parted = false;
+        return;
+    }
     if (queue->passthrough) {
         stop_passthrough(queue, told);
     } else {

@@ -59,8 +59,9 @@ VhostUserMessage vhost_user_client_message(uint32_t request);
 
 /*
  * Sends @m and awaits its answer if it has one, or if REPLY_ACK allows to ask for one.  @reply
- * gets a body, if the message is answered with one.  -EREMOTEIO: the back end refused; -ENOTCONN: it
- * is gone, or just went for not answering in time or as it should.
+ * gets a body, if the message is answered with one, and owns what descriptor is in it.
+ * -EREMOTEIO: the back end refused; -ENOTCONN: it is gone, or just went for not answering in
+ * time or as it should.
  */
 int vhost_user_client_request(VhostUserClient *c, VhostUserMessage *m, VhostUserMessage *reply,
                               GError **errp);

@@ -38,7 +38,7 @@
      BIT(VHOST_USER_PROTOCOL_F_RARP) | BIT(VHOST_USER_PROTOCOL_F_REPLY_ACK) | \
      BIT(VHOST_USER_PROTOCOL_F_BACKEND_REQ) | BIT(VHOST_USER_PROTOCOL_F_CONFIG) | \
      BIT(VHOST_USER_PROTOCOL_F_RESET_DEVICE) | BIT(VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS) | \
-     BIT(VHOST_USER_PROTOCOL_F_STATUS))
+     BIT(VHOST_USER_PROTOCOL_F_STATUS) | BIT(VHOST_USER_PROTOCOL_F_DEVICE_STATE))
 
 int vhost_user_client_timeout_ms = VHOST_DEVICE_TIMEOUT_MS;
 
@@ -138,11 +138,17 @@ static gboolean socket_ready(gint fd, GIOCondition condition, void *opaque)
     return G_SOURCE_CONTINUE;   /* losing it has removed us */
 }
 
+/* Whether the answer to @m is for whoever asked, rather than a u64 that says 0 if it was done. */
+static bool has_body(const VhostUserMessageSpec *spec)
+{
+    return spec->reply == VHOST_USER_REPLY_BODY || spec->reply == VHOST_USER_REPLY_STATE_FD;
+}
+
 /* What is wrong with @reply as an answer to @m; NULL: nothing. */
 static const char *reply_fault(const VhostUserMessage *m, const VhostUserMessage *reply)
 {
     const VhostUserMessageSpec *spec = vhost_user_message_spec(m->header.request);
-    bool body = spec->reply == VHOST_USER_REPLY_BODY;
+    bool body = has_body(spec);
     uint32_t min = body ? spec->reply_size_min : sizeof(uint64_t);
     uint32_t max = body ? spec->reply_size_max : sizeof(uint64_t);
 
@@ -155,7 +161,7 @@ static const char *reply_fault(const VhostUserMessage *m, const VhostUserMessage
     if (reply->header.size < min || reply->header.size > max) {
         return "an answer of the wrong size";
     }
-    if (reply->n_fds > 0) {
+    if (reply->n_fds > (spec->reply == VHOST_USER_REPLY_STATE_FD ? 1 : 0)) {
         return "an answer with descriptors";
     }
     return NULL;
@@ -206,8 +212,11 @@ static int receive_reply(VhostUserClient *c, const VhostUserMessage *m, VhostUse
     }
     vhost_user_receiver_take(&c->receiver, reply);
     fault = reply_fault(m, reply);
-    vhost_user_message_clear(reply);
-    return fault ? vhost_user_error(errp, EPROTO, "%s", fault) : 0;
+    if (fault) {
+        vhost_user_message_clear(reply);
+        return vhost_user_error(errp, EPROTO, "%s", fault);
+    }
+    return 0;
 }
 
 /* Cuts the back end off for @err in answering @m. */
@@ -226,7 +235,7 @@ int vhost_user_client_request(VhostUserClient *c, VhostUserMessage *m, VhostUser
 {
     const VhostUserMessageSpec *spec = vhost_user_message_spec(m->header.request);
     int64_t deadline_us = g_get_monotonic_time() + (int64_t)vhost_user_client_timeout_ms * 1000;
-    bool body = spec->reply == VHOST_USER_REPLY_BODY;
+    bool body = has_body(spec);
     bool ack = !body && vhost_user_client_has(c, VHOST_USER_PROTOCOL_F_REPLY_ACK);
     VhostUserMessage answer;
     GError *err = NULL;
@@ -243,7 +252,7 @@ int vhost_user_client_request(VhostUserClient *c, VhostUserMessage *m, VhostUser
         vhost_user_error(&err, -ret, "cannot send");
         return fail_request(c, m, err, errp);
     }
-    if (!body && !ack) {
+    if (!body && !ack && spec->reply != VHOST_USER_REPLY_RESULT) {
         return 0;
     }
     if (receive_reply(c, m, &answer, deadline_us, &err) < 0) {

@@ -20,6 +20,8 @@
 #define ACK             VHOST_USER_REPLY_ACK, 0, 0
 #define ALWAYS_ACK      VHOST_USER_REPLY_ALWAYS_ACK, U64, U64
 #define BODY(size)      VHOST_USER_REPLY_BODY, size, size
+#define RESULT          VHOST_USER_REPLY_RESULT, U64, U64
+#define STATE_FD        VHOST_USER_REPLY_STATE_FD, U64, U64
 
 #define MESSAGE(request)    [VHOST_USER_##request] = { #request,
 
@@ -80,6 +82,12 @@ static const VhostUserMessageSpec specs[VHOST_USER_REQUEST_MAX] = {
                                                                        NEEDS(CONFIGURE_MEM_SLOTS) },
     MESSAGE(SET_STATUS)              U64, U64,                  0, 0,  ACK,        NEEDS(STATUS) },
     MESSAGE(GET_STATUS)              0, 0,                      0, 0,  BODY(U64),  NEEDS(STATUS) },
+    MESSAGE(SET_DEVICE_STATE_FD)     sizeof(VhostUserDeviceState),
+                                     sizeof(VhostUserDeviceState),
+                                                                1, 1,  STATE_FD,
+                                                                       NEEDS(DEVICE_STATE) },
+    MESSAGE(CHECK_DEVICE_STATE)      0, 0,                      0, 0,  RESULT,
+                                                                       NEEDS(DEVICE_STATE) },
 };
 
 static const VhostUserMessageSpec backend_specs[VHOST_USER_BACKEND_REQUEST_MAX] = {

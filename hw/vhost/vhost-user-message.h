@@ -35,6 +35,7 @@
 #define VHOST_USER_PROTOCOL_F_RESET_DEVICE          13
 #define VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS   15
 #define VHOST_USER_PROTOCOL_F_STATUS                16
+#define VHOST_USER_PROTOCOL_F_DEVICE_STATE          19
 
 /* Front end to back end. */
 typedef enum VhostUserRequest {
@@ -66,6 +67,8 @@ typedef enum VhostUserRequest {
     VHOST_USER_REM_MEM_REG = 38,
     VHOST_USER_SET_STATUS = 39,
     VHOST_USER_GET_STATUS = 40,
+    VHOST_USER_SET_DEVICE_STATE_FD = 42,
+    VHOST_USER_CHECK_DEVICE_STATE = 43,
     VHOST_USER_REQUEST_MAX          /* of the table */
 } VhostUserRequest;
 
@@ -86,6 +89,11 @@ typedef enum VhostUserBackendRequest {
 #define VHOST_USER_VRING_INDEX_MASK 0xffu
 #define VHOST_USER_VRING_NO_FD      0x100u
 #define VHOST_USER_VRINGS_MAX       256
+/* In the answer to SET_DEVICE_STATE_FD: whether it was refused, and that no descriptor is in it. */
+#define VHOST_USER_STATE_ERROR_MASK 0xffu
+#define VHOST_USER_STATE_NO_FD      0x100u
+/* What either end takes for a device's state at most; the protocol has no limit. */
+#define VHOST_USER_STATE_MAX_BYTES  (256 * 1024)
 /* VhostUserVringAddr.flags */
 #define VHOST_USER_VRING_F_LOG      0x1u
 
@@ -132,6 +140,20 @@ typedef struct VhostUserLog {
     uint64_t offset;
 } VhostUserLog;
 
+/* Which way a device's state goes: from the back end, or to it. */
+typedef enum VhostUserStateDirection {
+    VHOST_USER_STATE_SAVE = 0,
+    VHOST_USER_STATE_LOAD = 1,
+} VhostUserStateDirection;
+
+/* When: the only phase that there is. */
+#define VHOST_USER_STATE_STOPPED    0
+
+typedef struct VhostUserDeviceState {
+    uint32_t direction;
+    uint32_t phase;
+} VhostUserDeviceState;
+
 typedef struct VhostUserConfig {
     uint32_t offset;
     uint32_t size;
@@ -150,6 +172,7 @@ typedef union VhostUserPayload {
     VhostUserMemTable mem_table;
     VhostUserMemReg mem_reg;
     VhostUserLog log;
+    VhostUserDeviceState device_state;
     VhostUserConfig config;
 } VhostUserPayload;
 
@@ -164,6 +187,8 @@ typedef enum VhostUserReply {
     VHOST_USER_REPLY_ACK,           /* a u64 (0: done), if NEED_REPLY is set and negotiated */
     VHOST_USER_REPLY_ALWAYS_ACK,    /* a u64, asked for or not */
     VHOST_USER_REPLY_BODY,          /* an answer of its own; it has no way to say "failed" */
+    VHOST_USER_REPLY_RESULT,        /* a u64, asked for or not; not 0: failed */
+    VHOST_USER_REPLY_STATE_FD,      /* a u64 as SET_DEVICE_STATE_FD has it; perhaps a descriptor */
 } VhostUserReply;
 
 /* What a message must be like. */

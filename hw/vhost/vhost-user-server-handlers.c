@@ -317,6 +317,8 @@ VhostUserHandler *vhost_user_server_handler(uint32_t request)
         [VHOST_USER_REM_MEM_REG] = vhost_user_server_rem_mem_reg,
         [VHOST_USER_SET_STATUS] = set_status,
         [VHOST_USER_GET_STATUS] = get_status,
+        [VHOST_USER_SET_DEVICE_STATE_FD] = vhost_user_server_set_device_state_fd,
+        [VHOST_USER_CHECK_DEVICE_STATE] = vhost_user_server_check_device_state,
     };
 
     return request < VHOST_USER_REQUEST_MAX ? handlers[request] : NULL;

@@ -4,9 +4,10 @@
  *
  * How it works.  receive_ready() takes a bounded number of messages each time the main loop finds
  * the connection readable, so that one VMM cannot keep it from the others.  A message is
- * checked against the message table, then its handler (vhost-user-server-handlers.c, -memory.c)
- * runs, then it is answered if it wants that.  Nothing waits: a peer that does not read its
- * answers fills its socket and is cut off.  What a handler does not take of a message's
+ * checked against the message table, then its handler (vhost-user-server-handlers.c, -memory.c,
+ * -state.c) runs, then it is answered if it wants that.  Nothing waits: a peer that does not
+ * read its answers fills its socket and is cut off; a message that cannot be answered yet stops
+ * the taking of messages, not the main loop.  What a handler does not take of a message's
  * descriptors is closed, whatever happened.
  */
 #define G_LOG_DOMAIN "svq"
@@ -38,6 +39,9 @@ uint64_t vhost_user_server_protocol_features(VhostUserServer *s)
     if (s->ops->has_rarp && s->ops->has_rarp(s->opaque)) {
         features |= BIT(VHOST_USER_PROTOCOL_F_RARP);
     }
+    if (s->ops->has_state && s->ops->has_state(s->opaque)) {
+        features |= BIT(VHOST_USER_PROTOCOL_F_DEVICE_STATE);
+    }
     return features;
 }
 
@@ -61,6 +65,7 @@ static void disconnect(VhostUserServer *s)
     s->features = 0;
     s->protocol_features = 0;
     s->warned = false;
+    vhost_user_server_clear_transfer(s);
     /* The owner first: it may still use the regions that the table holds. */
     s->ops->disconnected(s->opaque);
     vhost_user_server_clear_memory(s);
@@ -73,21 +78,29 @@ static int send_reply(VhostUserServer *s, VhostUserMessage *reply, GError **errp
     return ret < 0 ? vhost_user_error(errp, -ret, "cannot answer") : 0;
 }
 
+/* Whether @m is answered with a u64 that says if it was done. */
+static bool wants_result(const VhostUserServer *s, const VhostUserMessage *m,
+                         const VhostUserMessageSpec *spec, int ret)
+{
+    const VhostUserReply kind = spec ? spec->reply : VHOST_USER_REPLY_ACK;
+
+    if (m->header.flags & VHOST_USER_FLAG_NEED_REPLY &&
+        has_protocol_feature(s, VHOST_USER_PROTOCOL_F_REPLY_ACK)) {
+        return true;
+    }
+    return kind == VHOST_USER_REPLY_RESULT || kind == VHOST_USER_REPLY_STATE_FD ||
+           (kind == VHOST_USER_REPLY_ALWAYS_ACK && ret == 0);
+}
+
 /* The answer, if @m wants one: what the handler left in @reply, or a u64 that says @ret. */
 static int answer(VhostUserServer *s, const VhostUserMessage *m, const VhostUserMessageSpec *spec,
                   VhostUserMessage *reply, int ret, GError **errp)
 {
-    bool asked = m->header.flags & VHOST_USER_FLAG_NEED_REPLY &&
-                 has_protocol_feature(s, VHOST_USER_PROTOCOL_F_REPLY_ACK);
-
     if (spec && spec->reply == VHOST_USER_REPLY_BODY) {
         return ret < 0 ? ret : send_reply(s, reply, errp);
     }
-    if (!asked && ret < 0) {
+    if (!wants_result(s, m, spec, ret)) {
         return ret;
-    }
-    if (!asked && spec->reply != VHOST_USER_REPLY_ALWAYS_ACK) {
-        return 0;
     }
     if (ret < 0) {
         if (!s->warned) {
@@ -98,11 +111,22 @@ static int answer(VhostUserServer *s, const VhostUserMessage *m, const VhostUser
         g_clear_error(errp);
     }
     reply->payload.u64 = ret < 0;
+    if (spec && spec->reply == VHOST_USER_REPLY_STATE_FD) {
+        reply->payload.u64 |= VHOST_USER_STATE_NO_FD;   /* the one that came will do */
+    }
     reply->header.size = sizeof(reply->payload.u64);
     return send_reply(s, reply, errp);
 }
 
-/* 0, or -errno with @errp: the connection is to be closed. */
+/* Every byte of it: a reply that is padded, or shorter than it could be, tells nothing. */
+static void init_reply(VhostUserMessage *reply, uint32_t request)
+{
+    memset(reply, 0, sizeof(*reply));
+    reply->header.request = request;
+    reply->header.flags = VHOST_USER_FLAG_VERSION | VHOST_USER_FLAG_REPLY;
+}
+
+/* 0; VHOST_USER_LATER; or -errno with @errp: the connection is to be closed. */
 static int handle(VhostUserServer *s, VhostUserMessage *m, GError **errp)
 {
     const VhostUserMessageSpec *spec = vhost_user_message_spec(m->header.request);
@@ -112,11 +136,7 @@ static int handle(VhostUserServer *s, VhostUserMessage *m, GError **errp)
     if (m->header.flags & VHOST_USER_FLAG_REPLY) {
         return vhost_user_error(errp, EPROTO, "a reply that nobody asked for");
     }
-    /* Every byte of it: a reply that is padded, or shorter than it could be, tells nothing. */
-    memset(&reply, 0, sizeof(reply));
-    reply.header.request = m->header.request;
-    reply.header.flags = VHOST_USER_FLAG_VERSION | VHOST_USER_FLAG_REPLY;
-
+    init_reply(&reply, m->header.request);
     if (!spec) {
         ret = vhost_user_error(errp, ENOSYS, "message %" PRIu32, m->header.request);
     } else if (!vhost_user_message_check(m, spec, s->protocol_features, errp)) {
@@ -124,39 +144,11 @@ static int handle(VhostUserServer *s, VhostUserMessage *m, GError **errp)
     } else {
         ret = vhost_user_server_handler(m->header.request)(s, m, &reply, errp);
     }
-    return answer(s, m, spec, &reply, ret, errp);
+    return ret == VHOST_USER_LATER ? ret : answer(s, m, spec, &reply, ret, errp);
 }
 
-static gboolean receive_ready(gint fd, GIOCondition condition, void *opaque)
+static void hang_up(VhostUserServer *s, uint32_t request, int ret, const GError *err)
 {
-    VhostUserServer *s = opaque;
-    g_autoptr(GError) err = NULL;
-    uint32_t request = 0;
-    unsigned int i;
-    int ret;
-
-    for (i = 0; i < MESSAGES_PER_DISPATCH; i++) {
-        VhostUserMessage m;
-
-        ret = vhost_user_receive(&s->receiver, s->fd, &err);
-        if (ret == 0) {
-            return G_SOURCE_CONTINUE;
-        }
-        request = s->receiver.message.header.request;
-        if (ret < 0) {
-            break;
-        }
-        vhost_user_receiver_take(&s->receiver, &m);
-        ret = handle(s, &m, &err);
-        vhost_user_message_clear(&m);
-        if (ret < 0) {
-            break;
-        }
-    }
-    if (i == MESSAGES_PER_DISPATCH) {
-        return G_SOURCE_CONTINUE;
-    }
-
     if (ret == -ECONNRESET && !err) {
         g_info("VMM has closed the connection");
     } else {
@@ -165,7 +157,65 @@ static gboolean receive_ready(gint fd, GIOCondition condition, void *opaque)
     }
     disconnect(s);
     vhost_socket_disconnected(s->socket);
+}
+
+/* While a message is to be answered later: what else came is not of interest any more. */
+static gboolean vmm_gone(gint fd, GIOCondition condition, void *opaque)
+{
+    hang_up(opaque, 0, -ECONNRESET, NULL);
     return G_SOURCE_CONTINUE;   /* disconnect() has removed us */
+}
+
+static gboolean receive_ready(gint fd, GIOCondition condition, void *opaque)
+{
+    VhostUserServer *s = opaque;
+    g_autoptr(GError) err = NULL;
+    unsigned int i;
+
+    for (i = 0; i < MESSAGES_PER_DISPATCH; i++) {
+        int ret = vhost_user_receive(&s->receiver, s->fd, &err);
+        uint32_t request = s->receiver.message.header.request;
+        VhostUserMessage m;
+
+        if (ret == 0) {
+            break;
+        }
+        if (ret > 0) {
+            vhost_user_receiver_take(&s->receiver, &m);
+            ret = handle(s, &m, &err);
+            vhost_user_message_clear(&m);
+        }
+        if (ret < 0) {
+            hang_up(s, request, ret, err);
+            break;
+        }
+        if (ret == VHOST_USER_LATER) {
+            g_source_remove(s->watch);
+            s->watch = g_unix_fd_add(s->fd, G_IO_HUP | G_IO_ERR, vmm_gone, s);
+            break;
+        }
+    }
+    return G_SOURCE_CONTINUE;   /* if we are to be called no more, we have been removed */
+}
+
+static void watch_connection(VhostUserServer *s)
+{
+    s->watch = g_unix_fd_add(s->fd, G_IO_IN | G_IO_HUP | G_IO_ERR, receive_ready, s);
+}
+
+void vhost_user_server_answer_later(VhostUserServer *s, uint32_t request, int ret, GError *err)
+{
+    const VhostUserMessage m = { .header.request = request };
+    VhostUserMessage reply;
+
+    init_reply(&reply, request);
+    g_source_remove(s->watch);
+    watch_connection(s);
+    ret = answer(s, &m, vhost_user_message_spec(request), &reply, ret, &err);
+    if (ret < 0) {
+        hang_up(s, request, ret, err);
+    }
+    g_clear_error(&err);
 }
 
 static void connected(void *opaque, int fd)
@@ -174,7 +224,7 @@ static void connected(void *opaque, int fd)
 
     g_info("VMM connected");
     s->fd = fd;
-    s->watch = g_unix_fd_add(fd, G_IO_IN | G_IO_HUP | G_IO_ERR, receive_ready, s);
+    watch_connection(s);
     s->ops->connected(s->opaque);
 }
 
@@ -188,6 +238,7 @@ VhostUserServer *vhost_user_server_new(const VhostSocketAddress *address, bool h
     s->opaque = opaque;
     s->fd = -1;
     s->backend_fd = -1;
+    s->transfer.fd = -1;
     s->socket = vhost_socket_new(address, hold, connected, s, errp);
     if (!s->socket) {
         g_free(s);

@@ -17,8 +17,11 @@
 #undef G_LOG_DOMAIN
 #define G_LOG_DOMAIN "svq"
 
-/* The address spaces that we use: for buffers, and for our rings where they can have their own. */
-enum { VDPA_SPACE_BUFFERS, VDPA_SPACE_RINGS, VDPA_SPACES };
+/*
+ * The address spaces that we use: the guest's, where buffers are looked for; and one for what is
+ * ours alone, where a device can look for it there.
+ */
+enum { VDPA_SPACE_BUFFERS, VDPA_SPACE_OURS, VDPA_SPACES };
 
 /* One mapping that the kernel has. */
 typedef struct VdpaMapping {
@@ -39,11 +42,13 @@ typedef struct VdpaRing {
     bool enabled;               /* it is to be */
     bool live;                  /* the device was told that it is */
     bool started;
-    bool apart;                 /* its ring is in the address space of rings */
+    bool apart;                 /* its ring is in our address space */
     VringBase base;             /* where it was started */
     uint32_t num;               /* its descriptors since the last reset; 0: there was no ring */
-    uint32_t desc_group;        /* for that; valid if @separable */
-    bool separable;             /* no buffers of any virtqueue are looked for there */
+    uint32_t group, desc_group; /* where its buffers and its ring are looked for */
+    bool grouped;               /* the kernel has said so; never without @has_spaces */
+    bool separable;             /* no buffers of any virtqueue are looked for in @desc_group */
+    bool isolated;              /* both groups are its own, and in our address space */
     uint32_t max_num;           /* descriptors; 0: not asked since the last reset */
 } VdpaRing;
 
@@ -70,7 +75,7 @@ typedef struct VhostVdpa {
     uint32_t config_size;
     uint32_t max_num;           /* descriptors of any ring */
     uint32_t n_spaces, n_groups;
-    bool has_spaces;            /* rings can have their own; dev.rings_apart: they shall */
+    bool has_spaces;            /* as many as we use, and groups can be put there */
     bool apart_lost;            /* dev.rings_apart ends with the next reset */
 
     /* Where it stands. */
@@ -177,9 +182,11 @@ void vhost_vdpa_forget_rings(VhostVdpa *d);
 /* vhost-vdpa-groups.c */
 /* Features are set, and groups may depend on them. */
 void vhost_vdpa_find_groups(VhostVdpa *d);
+/* VhostDeviceOps.ring_isolate */
+bool vhost_vdpa_ring_isolate(VhostDevice *dev, unsigned int index);
 /* Has ring @index, which is to start, looked for where it will lie. */
 int vhost_vdpa_choose_space(VhostVdpa *d, unsigned int index, bool apart, GError **errp);
-/* Groups without a ring go where our rings are, if any of these has started. */
+/* Descriptor groups without a ring go where our rings are if one of these has started. */
 int vhost_vdpa_put_idle_groups(VhostVdpa *d, GError **errp);
 
 /* vhost-vdpa-suspend.c */
@@ -194,7 +201,7 @@ int vhost_vdpa_unmap_all(VhostVdpa *d, GError **errp);
 int vhost_vdpa_touch_space(VhostVdpa *d, uint32_t asid, GError **errp);
 /* The kernel has none any more. */
 void vhost_vdpa_forget_spaces(VdpaSpace *spaces);
-/* Whether @iova lies in memory for our rings that has its own address space. */
+/* Whether @iova lies in our address space. */
 bool vhost_vdpa_is_apart(const VhostVdpa *d, uint64_t iova);
 
 #endif

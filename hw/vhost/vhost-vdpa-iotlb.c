@@ -8,8 +8,10 @@
  * kernel has, after each message.  The kernel's answer to any message that fails is
  * EFAULT, so the cause is looked for afterwards.
  *
- * Rings have an address space of their own where DESC_ASID allows it.  Then regions of rings are
- * mapped there, and among the buffers only if some virtqueue's ring cannot be looked for apart.
+ * Rings lie in our address space where DESC_ASID allows it.  Then regions of rings are mapped
+ * there, and among the buffers only if some virtqueue's ring cannot be looked for apart.  Regions
+ * of the control queue hold its buffers, too: they lie among the guest's memory unless that ring
+ * is isolated; its ring alone may be looked for in ours all the same.  The guest's memory never is.
  *
  * Threads: the main thread.
  */
@@ -239,27 +241,53 @@ static bool any_ring_is_not_apart(const VhostVdpa *d)
     unsigned int i;
 
     for (i = 0; i < d->dev.queue_count; i++) {
-        if (!d->rings[i].separable) {
+        if (!d->rings[i].separable && !d->rings[i].isolated) {
             return true;
         }
     }
     return false;
 }
 
+static bool any_ring_is_isolated(const VhostVdpa *d)
+{
+    unsigned int i;
+
+    for (i = 0; i < d->dev.queue_count; i++) {
+        if (d->rings[i].isolated) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Which kinds of regions are mapped in an address space. */
+typedef struct SpaceContents {
+    bool guest, rings, control;
+} SpaceContents;
+
+static SpaceContents contents_of(const VhostVdpa *d, uint32_t asid)
+{
+    const bool apart = d->dev.rings_apart, isolated = any_ring_is_isolated(d);
+
+    return asid == VDPA_SPACE_OURS
+               ? (SpaceContents){ .rings = apart, .control = apart || isolated }
+               : (SpaceContents){ .guest = true, .rings = !apart || any_ring_is_not_apart(d),
+                                  .control = !isolated };
+}
+
 /* What shall be mapped of @map in address space @asid. */
 static void plan_space(const VhostVdpa *d, const MemoryMap *map, uint32_t asid, VdpaSpace *space)
 {
-    const bool both = !d->dev.rings_apart || any_ring_is_not_apart(d);
+    const SpaceContents contents = contents_of(d, asid);
     unsigned int i;
 
     space->maps = g_new(VdpaMapping, MAX(map->n, 1));
     space->n = 0;
     for (i = 0; i < map->n; i++) {
         MemoryRegion *region = map->regions[i];
-        const bool here = asid == VDPA_SPACE_RINGS ? region->rings && d->dev.rings_apart
-                                                   : !region->rings || both;
 
-        if (here) {
+        if (region->control ? contents.control
+            : region->rings ? contents.rings : contents.guest) {
             space->maps[space->n++] = (VdpaMapping){
                 .serial = region->serial,
                 .iova = region->iova,
@@ -312,7 +340,7 @@ int vhost_vdpa_touch_space(VhostVdpa *d, uint32_t asid, GError **errp)
 /* A batch is of one address space, so they are changed one after the other: the smaller first. */
 static int change_spaces(VhostVdpa *d, const VdpaSpace *from, const VdpaSpace *to, GError **errp)
 {
-    int ret = change_space(d, VDPA_SPACE_RINGS, &from[VDPA_SPACE_RINGS], &to[VDPA_SPACE_RINGS],
+    int ret = change_space(d, VDPA_SPACE_OURS, &from[VDPA_SPACE_OURS], &to[VDPA_SPACE_OURS],
                            errp);
 
     if (ret < 0) {
@@ -321,9 +349,9 @@ static int change_spaces(VhostVdpa *d, const VdpaSpace *from, const VdpaSpace *t
     ret = change_space(d, VDPA_SPACE_BUFFERS, &from[VDPA_SPACE_BUFFERS],
                        &to[VDPA_SPACE_BUFFERS], errp);
     if (ret < 0 && d->fd >= 0 &&
-        change_space(d, VDPA_SPACE_RINGS, &to[VDPA_SPACE_RINGS], &from[VDPA_SPACE_RINGS],
+        change_space(d, VDPA_SPACE_OURS, &to[VDPA_SPACE_OURS], &from[VDPA_SPACE_OURS],
                      NULL) < 0) {
-        vhost_vdpa_lose(d, "memory for rings that it had could not be mapped again");
+        vhost_vdpa_lose(d, "memory of ours that it had could not be mapped again");
     }
     return ret;
 }
@@ -385,7 +413,7 @@ int vhost_vdpa_unmap_all(VhostVdpa *d, GError **errp)
 
 bool vhost_vdpa_is_apart(const VhostVdpa *d, uint64_t iova)
 {
-    const VdpaSpace *space = &d->spaces[VDPA_SPACE_RINGS];
+    const VdpaSpace *space = &d->spaces[VDPA_SPACE_OURS];
     unsigned int i;
 
     for (i = 0; i < space->n; i++) {

@@ -275,6 +275,7 @@ const VhostDeviceOps vhost_vdpa_ops = {
     .ring_stop = vhost_vdpa_ring_stop,
     .ring_set_fd = vhost_vdpa_ring_set_fd,
     .ring_max_num = vhost_vdpa_ring_max_num,
+    .ring_isolate = vhost_vdpa_ring_isolate,
     .ring_doorbell = vhost_vdpa_ring_doorbell,
     .suspend = vhost_vdpa_suspend,
     .resume = vhost_vdpa_resume,

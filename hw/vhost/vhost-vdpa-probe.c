@@ -126,6 +126,7 @@ static void probe_sizes(VhostVdpa *d)
     }
     d->dev.has_config = d->config_size > 0;
     d->dev.queue_count = count_queues(d);
+    d->dev.serves_control = true;
     if (vhost_vdpa_call(d, VHOST_VDPA_GET_IOVA_RANGE, &range, NULL) < 0) {
         range = (struct vhost_vdpa_iova_range){ 0, 0 };
     }
@@ -238,8 +239,8 @@ int vhost_vdpa_probe(VhostVdpa *d, GError **errp)
     dev->tells_base = tells_base(d);
     dev->rings_fixed = !can_stand_still(d) ||
                        !vhost_vdpa_has(d, VHOST_BACKEND_F_ENABLE_AFTER_DRIVER_OK);
-    d->has_spaces = vhost_vdpa_has(d, VHOST_BACKEND_F_DESC_ASID) && d->n_spaces >= VDPA_SPACES;
-    dev->rings_apart = d->has_spaces;
+    d->has_spaces = vhost_vdpa_has(d, VHOST_BACKEND_F_IOTLB_ASID) && d->n_spaces >= VDPA_SPACES;
+    dev->rings_apart = d->has_spaces && vhost_vdpa_has(d, VHOST_BACKEND_F_DESC_ASID);
     d->apart_lost = false;
 
     d->ops = vhost_vdpa_ops;

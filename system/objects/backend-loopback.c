@@ -6,10 +6,6 @@
 #include "system/error.h"
 #include "system/objects/objects.h"
 
-typedef struct MacAddress {
-    uint8_t bytes[6];
-} MacAddress;
-
 typedef struct LoopbackOptions {
     int64_t queue_pairs;
     MacAddress mac;
@@ -18,45 +14,10 @@ typedef struct LoopbackOptions {
     const char *iothread;
 } LoopbackOptions;
 
-/* "xx:xx:xx:xx:xx:xx", a station's own address. */
-static bool parse_mac(const char *text, MacAddress *mac)
-{
-    const MacAddress none = { { 0 } };
-
-    if (strlen(text) != 17) {
-        return false;
-    }
-    for (unsigned int i = 0; i < 6; i++) {
-        int high = g_ascii_xdigit_value(text[3 * i]);
-        int low = g_ascii_xdigit_value(text[3 * i + 1]);
-
-        if (high < 0 || low < 0 || (i < 5 && text[3 * i + 2] != ':')) {
-            return false;
-        }
-        mac->bytes[i] = high << 4 | low;
-    }
-    return !(mac->bytes[0] & 1) && memcmp(mac, &none, sizeof(none));
-}
-
-static bool read_mac(const Property *property, JsonNode *node, void *field, GError **errp)
-{
-    g_autofree char *text = property_describe(node);
-
-    return parse_mac(text, field) ||
-           svqd_fail(errp, "'%s' cannot be '%s': it must be %s", property->name, text,
-                     property->type->syntax);
-}
-
-static const PropertyType property_mac = {
-    "a unicast address such as 02:00:00:00:00:01", read_mac
-};
-
 static const Property loopback_properties[] = {
     PROPERTY_INT("queue-pairs", LoopbackOptions, queue_pairs, 1, 127,
                  "pairs of a receive and a transmit queue (1)"),
-    { .name = "mac", .type = &property_mac,
-      .offset = PROPERTY_OFFSET(LoopbackOptions, mac, MacAddress),
-      .help = "its address (02:00:00:00:00:01)" },
+    PROPERTY_MAC("mac", LoopbackOptions, mac, "its address (02:00:00:00:00:01)"),
     PROPERTY_INT("mtu", LoopbackOptions, mtu, 68, 65535, "bytes (1500)"),
     PROPERTY_BOOL("icmp-echo", LoopbackOptions, icmp_echo,
                   "answer as a neighbour that has every address, to ARP and ping (off)"),

@@ -19,6 +19,9 @@ typedef struct DeviceConfig {
     int64_t queue_size;
     bool lenient_base;
     bool ctrl_vq;
+    MacAddress mac;
+    OnOffAuto promisc;
+    int64_t ctrl_timeout;
     const char *inflight;
 } DeviceConfig;
 
@@ -73,6 +76,13 @@ static const Property device_properties[] = {
                  "of shadow rings; 0: as the guest's (0)"),
     PROPERTY_BOOL("ctrl_vq", DeviceConfig, ctrl_vq,
                   "network: pass the control queue on, and the features that need it (on)"),
+    PROPERTY_MAC("mac", DeviceConfig, mac,
+                 "network: address that the device is given, until the guest gives it another"),
+    PROPERTY_ON_OFF_AUTO("promisc", DeviceConfig, promisc,
+                         "network: the device receives everything, until the guest says otherwise; "
+                         "auto: if the VMM keeps the guest's control queue to itself (auto)"),
+    PROPERTY_INT("ctrl-timeout", DeviceConfig, ctrl_timeout, 1, 3600000,
+                 "network: ms for the device to answer a command of the control queue (5000)"),
     PROPERTY_BOOL("lenient-base", DeviceConfig, lenient_base,
                   "a packed ring started at base 0 means its beginning (off)"),
     PROPERTY_STRING("inflight", DeviceConfig, inflight,
@@ -228,8 +238,12 @@ static bool device_create(Objects *objects, Object *object, GError **errp)
         .lenient_base = options->lenient_base,
         .withheld = options->ctrl_vq ? 0 : VIRTIO_NET_CTRL_FEATURES,
         .inflight = options->inflight,
+        .control = { .promisc = options->promisc, .timeout_ms = (uint32_t)options->ctrl_timeout },
     };
+    const MacAddress no_mac = { { 0 } };
 
+    config.control.has_mac = memcmp(&options->mac, &no_mac, sizeof(no_mac)) != 0;
+    memcpy(config.control.mac, options->mac.bytes, sizeof(config.control.mac));
     if (!get_iothreads(iothreads, objects, object, backend, errp)) {
         return false;
     }
@@ -262,7 +276,7 @@ const ObjectType device_svq_type = {
     .help = "a device whose virtqueues are shadowed",
     .properties = device_properties,
     .config_size = sizeof(DeviceConfig),
-    .defaults = &(const DeviceConfig){ .ctrl_vq = true },
+    .defaults = &(const DeviceConfig){ .ctrl_vq = true, .ctrl_timeout = 5000 },
     .check = device_check,
     .create = device_create,
     .start = device_start,

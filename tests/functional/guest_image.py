@@ -48,13 +48,15 @@ def program(name: str) -> Path:
     return path
 
 
-def write_initramfs(path: Path, kind: str, script: str, programs: Iterable[Path] = ()) -> Path:
+def write_initramfs(path: Path, kind: str, script: str, programs: Iterable[Path] = (),
+                    modules: Iterable[str] = ()) -> Path:
     """Write an initramfs for a guest of `kind` 'qemu' or 'uml' that runs `script` with busybox's sh
-    and has `programs`, by their base names, in its path; the same `path`."""
+    and has `programs`, by their base names, in its path, and `modules` besides its own; the same
+    `path`."""
     image = Initramfs()
     for extra in (debian.program('ethtool'), *programs):
         image.add_program(extra)
-    image.add_modules(_module_directory(kind), MODULES[kind])
+    image.add_modules(_module_directory(kind), (*MODULES[kind], *modules))
     image.add_file('init', INIT.read_bytes(), executable=True)
     image.add_file('script', script.encode())
     return image.write(path)

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
 import guest_image
 import tap
@@ -18,6 +19,8 @@ from guest import Guest
 from svqd import QueueStats, Svqd
 from tap import check
 from testpmd import Testpmd
+
+Process = TypeVar('Process', Guest, Svqd, Testpmd)
 
 PINGS = 10
 PING_TIMEOUT_S = 20
@@ -62,13 +65,17 @@ class Rig:
         """A file of this rig."""
         return Path(self._directory.name) / name
 
+    def add(self, process: Process) -> Process:
+        """Let a process that was started elsewhere end with the rig, and show its log."""
+        self._processes.append(process)
+        return process
+
     def start_testpmd(self) -> Testpmd:
         """A device in another process that does not forward yet: it would take a CPU."""
         cpu = max(os.sched_getaffinity(0))
         device = testpmd.back_end(self.path('device.sock'), self.pairs, RING_SIZE, cpu,
                                   self.path('testpmd.log'))
-        self._processes.append(device)
-        device.wait_ready()
+        self.add(device).wait_ready()
         return device
 
     def start_svqd(self, backend: str | None, options: str) -> Svqd:
@@ -84,15 +91,12 @@ class Rig:
             backend = 'vhost-user,chardev=dp'
         arguments += ['-backend', f'{backend},id=dev', '-device', device]
         svqd = Svqd(arguments, self.path('svqd.log'))
-        self._processes.append(svqd)
-        svqd.wait_listening(self.guest_socket)
+        self.add(svqd).wait_listening(self.guest_socket)
         return svqd
 
     def start_guest(self, create: Callable[[Path], Guest]) -> Guest:
         """A guest, made by `create` with the path of its log."""
-        guest = create(self.path('guest.log'))
-        self._processes.append(guest)
-        return guest
+        return self.add(create(self.path('guest.log')))
 
     def running_queues(self, svqd: Svqd, count: int) -> list[QueueStats]:
         """The counters of the first `count` queues, all of which are well."""

@@ -43,6 +43,7 @@ class QueueStats:
     errors: int
 
 
+STATS_HEADER = re.compile(r'^device +queue +state .*\n', re.MULTILINE)
 QUEUE_LINE = re.compile(r'^\S+ +(?P<index>\d+) +(?P<state>[a-z]+) +(?P<iothread>\S+) +'
                         r'(?P<guest>split|packed)>(?P<shadow>split|packed) +'
                         r'(?P<counters>\d+(?: +\d+){11}) *\n', re.MULTILINE)
@@ -92,15 +93,37 @@ class Svqd:
             if time.monotonic() - asked > ASK_AGAIN_S:
                 self.process.send_signal(signal.SIGUSR1)
                 asked = time.monotonic()
-            with open(self.log, encoding='utf-8', errors='replace') as log:
-                log.seek(start)
-                lines = [_queue_stats(line) for line in QUEUE_LINE.finditer(log.read())]
+            lines = [_queue_stats(line) for line in QUEUE_LINE.finditer(self._printed(start))]
             lines = [line for line in lines if line.index < queues]
             if len(lines) >= queues:
                 return lines[:queues]
             if time.monotonic() > deadline:
                 raise SvqdError(f'svqd printed the counters of {len(lines)} queues, not {queues}')
             time.sleep(0.02)
+
+    def state(self, device: str) -> list[str]:
+        """What has become of a device by commands of its control queue: a line for each thing."""
+        start = self.log.stat().st_size
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        asked, tables = 0.0, 0
+        while True:
+            text = self._printed(start)
+            lines = state_lines(text, device)
+            if lines is not None:
+                return lines
+            found = len(STATS_HEADER.findall(text))
+            if found > tables or time.monotonic() - asked > ASK_AGAIN_S:
+                self.process.send_signal(signal.SIGUSR1)
+                asked, tables = time.monotonic(), found
+            if time.monotonic() > deadline:
+                raise SvqdError(f'svqd printed {found} tables in {STOP_TIMEOUT_S:.0f} s, not 2')
+            time.sleep(0.02)
+
+    def _printed(self, start: int) -> str:
+        """What was printed behind the first `start` bytes."""
+        with open(self.log, encoding='utf-8', errors='replace') as log:
+            log.seek(start)
+            return log.read()
 
     def close(self) -> int:
         """End svqd as a service manager does; its exit status."""
@@ -116,6 +139,15 @@ class Svqd:
     def log_tail(self, lines: int = 40) -> str:
         """The end of what svqd printed."""
         return '\n'.join(self.log.read_text(errors='replace').splitlines()[-lines:])
+
+
+def state_lines(text: str, device: str) -> list[str] | None:
+    """The lines about a device's state behind the last table that is followed by another, so that
+    all of them are there; None: there are no two tables."""
+    tables = STATS_HEADER.split(text)[1:]
+    if len(tables) < 2:
+        return None
+    return re.findall(rf'^{re.escape(device)} state: (.*)\n', tables[-2], re.MULTILINE)
 
 
 def _queue_stats(line: re.Match[str]) -> QueueStats:

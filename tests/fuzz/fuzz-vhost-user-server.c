@@ -6,12 +6,16 @@
  *   byte 0   bits 0..3: how many descriptors go with it (0 to 15); bits 4, 5: of which kind;
  *            bit 6: the configuration changes after it; bit 7: the server works before the next
  *   byte 1   bytes that follow, fewer at the end of the input
+ * A descriptor is an eventfd, a memory file, a pipe (both of its ends) that nobody else reads, or a
+ * socket from which the whole input can be read, and then end of file.
  * The owner asserts what the server promises (indexes in range, regions within the limit);
  * we assert that no descriptor stays open.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -22,6 +26,9 @@
 
 enum { EVENT, MEMORY, PIPE, SOCKET, KINDS, FDS_MAX = 15 };
 
+/* More than a pipe holds. */
+#define STATE_SIZE 70000
+
 static int files[KINDS];
 
 static void silence(const char *domain, GLogLevelFlags level, const char *text, void *opaque)
@@ -30,16 +37,29 @@ static void silence(const char *domain, GLogLevelFlags level, const char *text, 
 
 static void set_up(void)
 {
-    int fds[2];
-
     g_log_set_handler("svq", G_LOG_LEVEL_WARNING | G_LOG_LEVEL_INFO, silence, NULL);
+    signal(SIGPIPE, SIG_IGN);
     files[EVENT] = eventfd(0, EFD_CLOEXEC);
     files[MEMORY] = peer_memfd(0x10000);
+    peer_pump();
+}
+
+/* Those that an input changes. */
+static void open_files(const uint8_t *data, size_t size)
+{
+    char path[32];
+    int fds[2];
+
     g_assert_no_errno(pipe2(fds, O_CLOEXEC));
-    files[PIPE] = fds[1];   /* its read end stays open: no SIGPIPE */
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", fds[0]);
+    files[PIPE] = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
+    g_assert_cmpint(files[PIPE], >=, 0);
+    close(fds[0]);
+    close(fds[1]);
     g_assert_no_errno(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds));
     files[SOCKET] = fds[1];
-    peer_pump();
+    g_assert_cmpint(send(fds[0], data, size, MSG_NOSIGNAL | MSG_DONTWAIT), <=, (ssize_t)size);
+    close(fds[0]);
 }
 
 /* False: the server has hung up, or its socket is full. */
@@ -89,7 +109,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         set_up();
     }
     before = next_fd();
+    open_files(data, size);
     peer_owner_init(&owner);
+    owner.has_state = true;
+    owner.state_size = STATE_SIZE;
     fd = peer_serve(&owner, &server);
     while (size > 2) {
         uint8_t control = data[0];
@@ -113,6 +136,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     g_assert_false(owner.connected);
     g_assert_cmpuint(owner.connections, ==, 1);
     vhost_user_server_free(server);
+    close(files[PIPE]);
+    close(files[SOCKET]);
     g_assert_cmpint(next_fd(), ==, before);
     return 0;
 }

@@ -53,6 +53,10 @@ def ring(i, base=0, kind=EVENT, **kw):
             + u64(12, i, fds=1, **kw) + u64(13, i, fds=1, kind=kind, **kw))
 
 
+def transfer(direction, kind, phase=0):
+    return message(42, struct.pack("=II", direction, phase), fds=1, kind=kind)
+
+
 FEATURES = 1 << 30 | 1 << 32 | 1 << 34
 RAM = (0, 0x10000, 0x7F0000000000, 0)
 
@@ -84,6 +88,10 @@ SEEDS = {
         + region(38, (1 << 20, 0x4000, 1 << 20, 0), fds=0) + message(34) + message(4),
     "config": handshake(0x1A22B) + config(25, 10, 4) + config(24, 0, 60) + config(24, 0, 255)
         + bytes([0x40, 0]),
+    "state-saved": handshake(0x9A22B) + transfer(0, PIPE) + message(43) + transfer(0, SOCKET)
+        + message(43) + transfer(0, MEMORY) + transfer(1, PIPE) + transfer(0, PIPE, phase=1),
+    "state-loaded": handshake(0x9A22B) + transfer(1, SOCKET) + message(43) + message(43)
+        + transfer(0, PIPE) + transfer(1, PIPE) + message(43) + message(1),
 }
 
 

@@ -36,6 +36,55 @@ static int note(VhostDevice *dev, GError **errp, const char *format, ...)
     return -fake->fail_with;
 }
 
+/* Where the control queue finds what the ring names. */
+static void *find_for_ctrl(void *opaque, const VringSegment *seg)
+{
+    const FakeDevice *fake = opaque;
+    unsigned int i;
+
+    for (i = 0; i < fake->map->n; i++) {
+        const MemoryRegion *region = fake->map->regions[i];
+        const uint64_t offset = seg->addr - region->iova;
+
+        if (offset < region->size && seg->len <= region->size - offset &&
+            (region->control || !fake->isolated)) {
+            return region->host + offset;
+        }
+    }
+    return NULL;
+}
+
+static bool is_ctrl(const FakeDevice *fake, unsigned int index)
+{
+    return fake->ctrl && index == fake->ctrl_index;
+}
+
+/* The control queue runs, or stands still, as everything else says. */
+static void update_ctrl(FakeDevice *fake)
+{
+    const struct FakeRing *ring = &fake->rings[fake->ctrl_index];
+
+    if (fake->ctrl && ring->started) {
+        ctrl_device_run(fake->ctrl, ring->enabled && fake->map && !fake->suspended &&
+                                    fake->status & VIRTIO_STATUS_DRIVER_OK);
+    }
+}
+
+static void attach_ctrl(FakeDevice *fake)
+{
+    struct FakeRing *ring = &fake->rings[fake->ctrl_index];
+    const CtrlDeviceRing where = {
+        .vr = &ring->vr,
+        .kick_fd = ring->ring.kick_fd,
+        .call_fd = ring->ring.call_fd,
+        .find = find_for_ctrl,
+        .opaque = fake,
+    };
+
+    ctrl_device_attach(fake->ctrl, &where);
+    update_ctrl(fake);
+}
+
 static int fake_set_features(VhostDevice *dev, uint64_t features, GError **errp)
 {
     ((FakeDevice *)dev)->features = features;
@@ -44,14 +93,21 @@ static int fake_set_features(VhostDevice *dev, uint64_t features, GError **errp)
 
 static int fake_set_memory(VhostDevice *dev, const MemoryMap *map, GError **errp)
 {
-    g_assert_false(((FakeDevice *)dev)->suspended);
-    ((FakeDevice *)dev)->map = map;
+    FakeDevice *fake = (FakeDevice *)dev;
+
+    g_assert_false(fake->suspended);
+    if (fake->ctrl) {
+        ctrl_device_run(fake->ctrl, false);
+    }
+    fake->map = map;
+    update_ctrl(fake);
     return note(dev, errp, "memory");
 }
 
 static int fake_set_status(VhostDevice *dev, uint8_t status, GError **errp)
 {
     ((FakeDevice *)dev)->status = status;
+    update_ctrl((FakeDevice *)dev);
     return note(dev, errp, "status:%x", status);
 }
 
@@ -67,6 +123,9 @@ static void forget_ring(FakeDevice *fake, unsigned int index)
 {
     struct FakeRing *ring = &fake->rings[index];
 
+    if (ring->started && is_ctrl(fake, index)) {
+        ctrl_device_detach(fake->ctrl);
+    }
     if (ring->started || ring->kept) {
         vring_device_cleanup(&ring->vr);
     }
@@ -102,6 +161,9 @@ static int fake_ring_start(VhostDevice *dev, unsigned int index, const VhostRing
     r->ring = *ring;
     r->started = true;
     r->kept = false;
+    if (is_ctrl(fake, index)) {
+        attach_ctrl(fake);
+    }
     return 0;
 }
 
@@ -110,6 +172,7 @@ static int fake_ring_enable(VhostDevice *dev, unsigned int index, bool enable, G
     FakeDevice *fake = (FakeDevice *)dev;
 
     fake->rings[index].enabled = enable;
+    update_ctrl(fake);
     return note(dev, errp, "enable:%u:%d", index, enable);
 }
 
@@ -120,6 +183,9 @@ static void stop_ring(FakeDevice *fake, unsigned int index)
     if (!fake->keeps_in_flight) {
         forget_ring(fake, index);
         return;
+    }
+    if (is_ctrl(fake, index)) {
+        ctrl_device_detach(fake->ctrl);
     }
     ring->kept = true;
     ring->started = ring->enabled = false;
@@ -136,6 +202,9 @@ static int fake_ring_stop(VhostDevice *dev, unsigned int index, VringBase *base,
     }
     if (ret < 0) {
         return ret;     /* it may go on with the ring, for all that is known */
+    }
+    if (is_ctrl(fake, index)) {
+        ctrl_device_run(fake->ctrl, false);
     }
     if (base) {
         *base = vring_device_base(&fake->rings[index].vr);
@@ -157,12 +226,16 @@ static int fake_ring_base(VhostDevice *dev, unsigned int index, VringBase *base,
 static int fake_ring_set_fd(VhostDevice *dev, unsigned int index, VhostRingFd which, int fd,
                             GError **errp)
 {
-    VhostRing *ring = &((FakeDevice *)dev)->rings[index].ring;
+    FakeDevice *fake = (FakeDevice *)dev;
+    VhostRing *ring = &fake->rings[index].ring;
     int ret = note(dev, errp, "%s:%u", which == VHOST_RING_KICK ? "kick" : "call", index);
 
-    g_assert_true(((FakeDevice *)dev)->rings[index].started);
+    g_assert_true(fake->rings[index].started);
     if (ret == 0) {
         *(which == VHOST_RING_KICK ? &ring->kick_fd : &ring->call_fd) = fd;
+    }
+    if (ret == 0 && is_ctrl(fake, index)) {
+        ctrl_device_set_fds(fake->ctrl, ring->kick_fd, ring->call_fd);
     }
     return ret;
 }
@@ -172,6 +245,7 @@ static int fake_suspend(VhostDevice *dev, GError **errp)
     int ret = note(dev, errp, "suspend");
 
     ((FakeDevice *)dev)->suspended |= ret == 0;
+    update_ctrl((FakeDevice *)dev);
     return ret;
 }
 
@@ -181,19 +255,51 @@ static int fake_resume(VhostDevice *dev, GError **errp)
 
     g_assert_true(((FakeDevice *)dev)->suspended);
     ((FakeDevice *)dev)->suspended = ret < 0;
+    update_ctrl((FakeDevice *)dev);
     return ret;
+}
+
+static bool fake_ring_isolate(VhostDevice *dev, unsigned int index)
+{
+    FakeDevice *fake = (FakeDevice *)dev;
+
+    fake->isolated = note(dev, NULL, "isolate:%u", index) == 0 && fake->isolates;
+    return fake->isolated;
+}
+
+static int check_config(const FakeDevice *fake, uint32_t offset, uint32_t size)
+{
+    if (!fake->config_size) {
+        return -ENOTSUP;
+    }
+    return size <= fake->config_size && offset <= fake->config_size - size ? 0 : -EINVAL;
 }
 
 static int fake_get_config(VhostDevice *dev, void *data, uint32_t offset, uint32_t size,
                            GError **errp)
 {
-    return -ENOTSUP;
+    FakeDevice *fake = (FakeDevice *)dev;
+    int ret = check_config(fake, offset, size);
+
+    if (ret == 0) {
+        memcpy(data, fake->config + offset, size);
+    }
+    return ret;
 }
 
 static int fake_set_config(VhostDevice *dev, const void *data, uint32_t offset, uint32_t size,
                            GError **errp)
 {
-    return -ENOTSUP;
+    FakeDevice *fake = (FakeDevice *)dev;
+    int ret = check_config(fake, offset, size);
+
+    if (ret == 0) {
+        ret = note(dev, errp, "config:%u+%u", offset, size);
+    }
+    if (ret == 0) {
+        memcpy(fake->config + offset, data, size);
+    }
+    return ret;
 }
 
 static int fake_send_rarp(VhostDevice *dev, uint64_t mac, GError **errp)
@@ -206,11 +312,11 @@ static int fake_reset(VhostDevice *dev, GError **errp)
     FakeDevice *fake = (FakeDevice *)dev;
     unsigned int i;
 
-    for (i = 0; i < FAKE_RINGS; i++) {
+    for (i = 0; i < FAKE_MAX_RINGS; i++) {
         forget_ring(fake, i);
     }
     fake->status = 0;
-    fake->suspended = false;
+    fake->suspended = fake->isolated = false;
     fake->map = NULL;
     return note(dev, errp, "reset");
 }
@@ -254,11 +360,32 @@ void fake_device_can_suspend(FakeDevice *fake)
     fake->ops.resume = fake_resume;
 }
 
+void fake_device_be_net(FakeDevice *fake, const void *config, uint32_t size)
+{
+    g_assert_cmpuint(size, <=, FAKE_CONFIG);
+    fake->dev.device_type = VIRTIO_ID_NET;
+    fake->dev.has_config = true;
+    memcpy(fake->config, config, size);
+    fake->config_size = size;
+}
+
+void fake_device_host_ctrl(FakeDevice *fake, unsigned int index, CtrlDevice *ctrl)
+{
+    fake->ctrl = ctrl;
+    fake->ctrl_index = index;
+}
+
+void fake_device_can_isolate(FakeDevice *fake)
+{
+    fake->ops.ring_isolate = fake_ring_isolate;
+    fake->isolates = true;
+}
+
 void fake_device_cleanup(FakeDevice *fake)
 {
     unsigned int i;
 
-    for (i = 0; i < FAKE_RINGS; i++) {
+    for (i = 0; i < FAKE_MAX_RINGS; i++) {
         forget_ring(fake, i);
     }
     g_string_free(fake->calls, TRUE);
@@ -277,8 +404,11 @@ void fake_device_go(FakeDevice *fake)
     unsigned int i;
 
     fake->dev.connected = false;
+    if (fake->ctrl) {
+        forget_ring(fake, fake->ctrl_index);    /* its thread uses our memory, which goes now */
+    }
     fake->dev.notify->gone(fake->dev.notify_opaque);
-    for (i = 0; i < FAKE_RINGS; i++) {
+    for (i = 0; i < FAKE_MAX_RINGS; i++) {
         forget_ring(fake, i);
     }
 }

@@ -5,6 +5,7 @@
 #include "lib/loopback-rig.h"
 
 #include <poll.h>
+#include <string.h>
 
 #include "lib/guest.h"
 
@@ -164,6 +165,38 @@ bool loopback_rig_has_used(const LoopbackRig *rig, unsigned int index)
     const VringDriver *driver = &rig->rings[index].driver;
 
     return vring_driver_has_used(driver, driver->packed);
+}
+
+LoopbackRigReply loopback_rig_command(LoopbackRig *rig, unsigned int index, const void *bytes,
+                                      uint32_t n, uint32_t room)
+{
+    const VringSegment seg[] = {
+        { LOOPBACK_RIG_COMMAND, n, 0 }, { LOOPBACK_RIG_REPLY, room, VRING_DESC_F_WRITE },
+    };
+    const uint8_t *written = rig->memory + LOOPBACK_RIG_REPLY;
+    LoopbackRigReply reply;
+
+    g_assert_cmpuint(room, <=, 1 + NET_CTRL_MAX_RESULT);
+    g_assert_cmpuint(n, <=, LOOPBACK_RIG_REPLY - LOOPBACK_RIG_COMMAND);
+    memcpy(rig->memory + LOOPBACK_RIG_COMMAND, bytes, n);
+    memset(rig->memory + LOOPBACK_RIG_REPLY, 0x77, 1 + NET_CTRL_MAX_RESULT);
+    loopback_rig_add(rig, index, seg, G_N_ELEMENTS(seg), LOOPBACK_RIG_COMMAND);
+    reply.n = loopback_rig_wait_used(rig, index, LOOPBACK_RIG_COMMAND);
+    reply.ack = written[0];
+    memcpy(reply.result, written + 1, sizeof(reply.result));
+    return reply;
+}
+
+uint8_t loopback_rig_say(LoopbackRig *rig, unsigned int index, const char *text)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(GByteArray) bytes = net_ctrl_from_string(text, &error);
+    LoopbackRigReply reply;
+
+    g_assert_no_error(error);
+    reply = loopback_rig_command(rig, index, bytes->data, bytes->len, 1);
+    g_assert_cmpuint(reply.n, ==, 1);
+    return reply.ack;
 }
 
 void loopback_rig_wait_asleep(LoopbackRig *rig, unsigned int index)

@@ -9,6 +9,7 @@
 #define TESTS_LIB_LOOPBACK_RIG_H
 
 #include "hw/net/loopback.h"
+#include "hw/net/net-ctrl.h"
 #include "hw/virtio/features.h"
 #include "hw/virtio/vring-driver.h"
 #include "util/event-notifier.h"
@@ -65,6 +66,26 @@ uint32_t loopback_rig_wait_used(LoopbackRig *rig, unsigned int index, uint32_t c
 
 /* Whether there is one, without waiting. */
 bool loopback_rig_has_used(const LoopbackRig *rig, unsigned int index);
+
+/* Where commands and their answers lie while they are under way. */
+#define LOOPBACK_RIG_COMMAND 0xe000
+#define LOOPBACK_RIG_REPLY 0x1ff00
+
+typedef struct LoopbackRigReply {
+    uint32_t n;                 /* bytes that the device has written */
+    uint8_t ack;
+    uint8_t result[NET_CTRL_MAX_RESULT];
+} LoopbackRigReply;
+
+/*
+ * Has the command in @bytes carried out in ring @index, with @room bytes for the ack and what
+ * follows.
+ */
+LoopbackRigReply loopback_rig_command(LoopbackRig *rig, unsigned int index, const void *bytes,
+                                      uint32_t n, uint32_t room);
+
+/* The ack of one as net_ctrl_from_string() reads it. */
+uint8_t loopback_rig_say(LoopbackRig *rig, unsigned int index, const char *text);
 
 /* Until the IOThread of ring @index has gone to sleep again after what it was given. */
 void loopback_rig_wait_asleep(LoopbackRig *rig, unsigned int index);

@@ -2,6 +2,7 @@
 /* Rings, traffic, log and words for tests of the modes.  See mode-rig.h. */
 #include "lib/mode-rig.h"
 
+#include <pthread.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -19,14 +20,14 @@ const ModeFormat mode_formats[6] = {
     { "packed+event_idx-polled", F(VIRTIO_F_RING_PACKED) | F(VIRTIO_F_EVENT_IDX), 32768 },
 };
 
-static GMutex lock;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static GString *said;
 
 static void keep_words(const char *domain, GLogLevelFlags level, const char *text, void *opaque)
 {
-    g_mutex_lock(&lock);
+    pthread_mutex_lock(&lock);
     g_string_append_printf(said, "%s\n", text);
-    g_mutex_unlock(&lock);
+    pthread_mutex_unlock(&lock);
 }
 
 void mode_test_init(int *argc, char ***argv)
@@ -41,10 +42,10 @@ char *mode_take_words(void)
 {
     char *words;
 
-    g_mutex_lock(&lock);
+    pthread_mutex_lock(&lock);
     words = g_string_free(said, FALSE);
     said = g_string_new(NULL);
-    g_mutex_unlock(&lock);
+    pthread_mutex_unlock(&lock);
     return words;
 }
 
@@ -52,9 +53,9 @@ bool mode_has_said(const char *words)
 {
     bool has;
 
-    g_mutex_lock(&lock);
+    pthread_mutex_lock(&lock);
     has = strstr(said->str, words);
-    g_mutex_unlock(&lock);
+    pthread_mutex_unlock(&lock);
     return has;
 }
 

@@ -95,6 +95,7 @@ void rig_init(Rig *rig, const RigConfig *config)
         .queue_size = config->queue_size,
         .lenient_base = config->lenient_base,
         .mode = config->mode,
+        .control.promisc = ON_OFF_AUTO_OFF,     /* these tests are of other queues */
     };
     g_autoptr(GError) err = NULL;
 

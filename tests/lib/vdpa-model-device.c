@@ -72,6 +72,47 @@ static bool find_areas(VdpaModel *m, unsigned int index, VringAreas *areas)
     return areas->desc && areas->driver && areas->device;
 }
 
+/* The index of the control queue (5.1.2); -1: there is none. */
+static int ctrl_index(const VdpaModel *m)
+{
+    if (!has(m, VIRTIO_NET_F_CTRL_VQ) || m->config.n_queues < 3) {
+        return -1;
+    }
+    return has(m, VIRTIO_NET_F_MQ) ? (int)m->config.n_queues - 1 : 2;
+}
+
+static void *find_for_ctrl(void *opaque, const VringSegment *seg)
+{
+    VdpaModel *m = opaque;
+    const unsigned int index = (unsigned int)ctrl_index(m);
+
+    return model_translate(m, model_asid(m, index), seg->addr, seg->len,
+                           seg->flags ? VHOST_ACCESS_WO : VHOST_ACCESS_RO, "command", index);
+}
+
+static void begin_ctrl(VdpaModel *m, ModelRing *ring)
+{
+    const CtrlDeviceRing where = {
+        .vr = &ring->vr,
+        .kick_fd = -1,
+        .call_fd = ring->call,
+        .find = find_for_ctrl,
+        .opaque = m,
+    };
+
+    ctrl_device_attach(m->ctrl, &where);
+    ctrl_device_run(m->ctrl, true);
+    ring->ctrl = true;
+}
+
+static void end_ctrl(VdpaModel *m, ModelRing *ring)
+{
+    if (ring->ctrl) {
+        ctrl_device_detach(m->ctrl);
+    }
+    ring->ctrl = false;
+}
+
 static bool begin_ring(VdpaModel *m, ModelRing *ring, const VringAreas *areas)
 {
     const VringConfig config = {
@@ -87,6 +128,9 @@ static bool begin_ring(VdpaModel *m, ModelRing *ring, const VringAreas *areas)
         return false;
     }
     ring->working = true;
+    if (ring - m->rings == ctrl_index(m)) {
+        begin_ctrl(m, ring);
+    }
     if (!config.packed && ring->vr.used_idx != ring->base.avail) {
         model_complain(m, "queue %u: begins with buffers in flight, base 0x%x, used index 0x%x",
                        (unsigned int)(ring - m->rings), ring->base.avail, ring->vr.used_idx);
@@ -261,14 +305,38 @@ static unsigned int work_pair(VdpaModel *m, unsigned int pair)
     return n;
 }
 
+/* What waits there is answered without a kick. */
+static void work_ctrl(VdpaModel *m, unsigned int index)
+{
+    ModelRing *ring = &m->rings[index];
+    g_autofree char *faults = NULL;
+
+    if ((!ring->kicked && !ring->ctrl) || !look_at(m, index)) {
+        return;
+    }
+    ctrl_device_set_fds(m->ctrl, -1, ring->call);
+    m->ctrl_wait_us = ctrl_device_work(m->ctrl, ring->kicked);
+    ring->kicked = false;
+    faults = ctrl_device_take_faults(m->ctrl);
+    if (*faults) {
+        g_string_append(m->complaints, faults);
+        break_ring(m, ring);
+    }
+}
+
 unsigned int model_device_work(VdpaModel *m)
 {
+    const int ctrl = ctrl_index(m);
     unsigned int i, n = 0;
 
+    m->ctrl_wait_us = -1;
     if (m->stopped || !(m->status & VIRTIO_STATUS_DRIVER_OK)) {
         return 0;
     }
-    for (i = 0; i + 1 < m->config.n_queues; i += 2) {
+    if (ctrl >= 0) {
+        work_ctrl(m, (unsigned int)ctrl);
+    }
+    for (i = 0; i + 1 < (ctrl < 0 ? m->config.n_queues : (unsigned int)ctrl); i += 2) {
         if (m->rings[i].kicked || m->rings[i + 1].kicked) {
             m->rings[i].kicked = m->rings[i + 1].kicked = false;
             n += work_pair(m, i / 2);
@@ -296,6 +364,7 @@ void model_ring_enable(VdpaModel *m, unsigned int index, bool enable)
     ring->enabled = enable;
     ring->kicked = ring->broken = false;
     if (!enable && ring->working) {
+        end_ctrl(m, ring);
         ring->base = vring_device_base(&ring->vr);
         vring_device_cleanup(&ring->vr);
         ring->working = false;
@@ -312,9 +381,15 @@ void model_device_suspend(VdpaModel *m)
         ModelRing *ring = &m->rings[i];
 
         if (ring->working && !ring->broken && look_at(m, i)) {
+            const bool ctrl = ring->ctrl;
+
+            end_ctrl(m, ring);
             vring_device_settle(&ring->vr, false, NULL);
             ring->n_held = 0;
             publish(ring);
+            if (ctrl) {
+                begin_ctrl(m, ring);
+            }
         }
     }
 }

@@ -41,6 +41,7 @@ typedef struct ModelRing {
     /* While enabled, from the first look on. */
     bool working;           /* @vr is valid */
     bool broken;
+    bool ctrl;              /* @ctrl works it */
     VringDevice vr;
     uint16_t held[VRING_MAX_SIZE];  /* transmit buffers in flight, oldest first */
     unsigned int n_held;
@@ -92,6 +93,8 @@ struct VdpaModel {
     GPtrArray *maps;        /* of ModelMap, sorted by asid and iova */
     ModelRing rings[VDPA_MODEL_QUEUES];
     uint64_t packets;
+    CtrlDevice *ctrl;
+    int64_t ctrl_wait_us;   /* until it has to be worked again; -1: only when it is kicked */
     VringSegment segments[2][VRING_MAX_SIZE];
     GThread *thread;
     bool quit;
@@ -134,7 +137,7 @@ void model_ring_set_kick(VdpaModel *m, unsigned int index, int fd);
 uint32_t model_asid(const VdpaModel *m, unsigned int ring);
 uint32_t model_desc_asid(const VdpaModel *m, unsigned int ring);
 VringBase model_ring_base(const ModelRing *ring);
-/* Works the rings that were kicked; returns the packets moved. */
+/* Works the rings that were kicked, and the control queue; returns the packets moved. */
 unsigned int model_device_work(VdpaModel *m);
 void model_ring_enable(VdpaModel *m, unsigned int index, bool enable);
 void model_device_suspend(VdpaModel *m);

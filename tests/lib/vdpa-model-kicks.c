@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #define WAKE        UINT32_MAX      /* among the indices that epoll gives us */
+#define WAKE_CTRL   (UINT32_MAX - 1)
 #define NOT_RUNG    UINT32_MAX      /* in a doorbell page */
 #define BELL_MS     1               /* between looks at these */
 
@@ -47,7 +48,7 @@ static void look_at_bells(VdpaModel *m)
 
 static unsigned int look_and_work(VdpaModel *m, int timeout_ms)
 {
-    struct epoll_event events[VDPA_MODEL_QUEUES + 1];
+    struct epoll_event events[VDPA_MODEL_QUEUES + 2];
     int i, n = epoll_wait(m->epoll_fd, events, G_N_ELEMENTS(events), timeout_ms);
     unsigned int moved;
     eventfd_t unused;
@@ -56,6 +57,8 @@ static unsigned int look_and_work(VdpaModel *m, int timeout_ms)
     for (i = 0; i < n; i++) {
         if (events[i].data.u32 == WAKE) {
             eventfd_read(m->wake_fd, &unused);
+        } else if (events[i].data.u32 == WAKE_CTRL) {
+            eventfd_read(ctrl_device_get_wake_fd(m->ctrl), &unused);
         } else {
             kick(&m->rings[events[i].data.u32]);
         }
@@ -66,15 +69,25 @@ static unsigned int look_and_work(VdpaModel *m, int timeout_ms)
     return moved;
 }
 
+static int next_look_ms(const VdpaModel *m)
+{
+    if (m->config.doorbells) {
+        return BELL_MS;
+    }
+    return m->ctrl_wait_us < 0 ? -1 : (int)((m->ctrl_wait_us + 999) / 1000);
+}
+
 static void *device_run(void *opaque)
 {
     VdpaModel *m = opaque;
     bool quit = false;
+    int timeout_ms = -1;
 
     while (!quit) {
-        look_and_work(m, m->config.doorbells ? BELL_MS : -1);
+        look_and_work(m, timeout_ms);
         pthread_mutex_lock(&m->lock);
         quit = m->quit;
+        timeout_ms = next_look_ms(m);
         pthread_mutex_unlock(&m->lock);
     }
     return NULL;
@@ -137,6 +150,7 @@ void model_device_start(VdpaModel *m)
     m->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     m->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     watch(m, m->wake_fd, WAKE, EPOLLIN);
+    watch(m, ctrl_device_get_wake_fd(m->ctrl), WAKE_CTRL, EPOLLIN);
     if (!m->config.by_hand) {
         m->thread = g_thread_new("vdpa-model", device_run, m);
     }

@@ -122,6 +122,11 @@ uint64_t vdpa_model_packets(VdpaModel *m)
     return packets;
 }
 
+CtrlDevice *vdpa_model_ctrl(VdpaModel *m)
+{
+    return m->ctrl;
+}
+
 void vdpa_model_keep_in_flight(VdpaModel *m, bool keep)
 {
     pthread_mutex_lock(&m->lock);

@@ -64,6 +64,35 @@ const VdpaModelConfig vdpa_model_spaces = {
     NET_CONFIG,
 };
 
+const VdpaModelConfig vdpa_model_sim_ctrl = {
+    .features = NET_FEATURES | VIRTIO_F_BIT(VIRTIO_NET_F_CTRL_VQ),
+    .backend_features = VDPA_B_CORE | VDPA_B_SUSPEND | VDPA_B_RESUME | VDPA_B_ENABLE_AFTER |
+                        VDPA_B_PERSIST,
+    .device_id = 1,
+    .n_queues = 3,
+    .num_max = 256,
+    .iova_last = UINT64_MAX,
+    .n_groups = 2,
+    .n_spaces = 2,
+    .group = { 0, 0, 1 },
+    NET_CONFIG,
+};
+
+const VdpaModelConfig vdpa_model_mlx5 = {
+    .features = NET_FEATURES | VIRTIO_F_BIT(VIRTIO_NET_F_CTRL_VQ),
+    .backend_features = VDPA_B_CORE | VDPA_B_SUSPEND | VDPA_B_RESUME | VDPA_B_ENABLE_AFTER |
+                        VDPA_B_DESC_ASID | VDPA_B_PERSIST,
+    .device_id = 1,
+    .n_queues = 3,
+    .num_max = 256,
+    .iova_last = UINT64_MAX,
+    .n_groups = 3,
+    .n_spaces = 2,
+    .group = { 0, 0, 1 },
+    .desc_group = { 2, 2, 1 },
+    NET_CONFIG,
+};
+
 void model_ref(VdpaModel *m)
 {
     m->refs++;
@@ -271,6 +300,7 @@ VdpaModel *vdpa_model_new(const VdpaModelConfig *config)
     pthread_mutex_init(&m->calling, NULL);
     pthread_mutex_init(&m->lock, NULL);
     pthread_cond_init(&m->changed, NULL);
+    m->ctrl = ctrl_device_new(true);
     vdpa_model_appear(m);
     model_device_start(m);
     return m;
@@ -301,6 +331,7 @@ void vdpa_model_free(VdpaModel *m)
         vdpa_model_vanish(m);
     }
     g_assert_no_errno(g_rmdir(m->dir));
+    ctrl_device_free(m->ctrl);
     g_ptr_array_free(m->maps, TRUE);
     g_string_free(m->calls, TRUE);
     g_string_free(m->complaints, TRUE);

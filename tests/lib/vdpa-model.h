@@ -13,7 +13,8 @@
  *   vdpa_model_free(m);                             fails if anything was wrong
  *
  * How it works.  Calls obey the kernel's rules as of Linux 6.12 and return its error numbers.
- * The device is a network card whose receive queue 2N gets what transmit queue 2N + 1 sends.  It
+ * The device is a network card whose receive queue 2N gets what transmit queue 2N + 1 sends, and
+ * whose control queue, if CTRL_VQ is accepted, answers as the test wants (lib/ctrl-device.h).  It
  * reaches memory through its IOTLB alone: an update pins pages as the kernel does (by a second
  * mapping of them), so it goes on to see what it was given, whatever our side does to its own
  * mapping.  Where kinds of real devices differ, the model takes the stricter: new areas and
@@ -38,6 +39,7 @@
 
 #include "../hw/vhost/vhost-vdpa-kernel.h"
 #include "hw/virtio/vring.h"
+#include "lib/ctrl-device.h"
 
 #define VDPA_MODEL_QUEUES   8
 #define VDPA_MODEL_CONFIG   64      /* bytes of configuration space */
@@ -63,7 +65,7 @@ typedef struct VdpaModelConfig {
     uint64_t refused;               /* of these: accepting one loses FEATURES_OK */
     uint64_t backend_features;
     uint32_t device_id;
-    unsigned int n_queues;          /* an even number */
+    unsigned int n_queues;          /* an odd number: with a control queue, the last one */
     uint32_t num_max;               /* descriptors of a ring */
     uint64_t iova_first, iova_last;
     /* Groups of rings and address spaces; no groups: the device knows of none. */
@@ -85,6 +87,14 @@ extern const VdpaModelConfig vdpa_model_sim;
 extern const VdpaModelConfig vdpa_model_pci;
 /* Like the first; the rings of all queues are a group of their own, group 1. */
 extern const VdpaModelConfig vdpa_model_spaces;
+
+/* Like vdpa_sim_net, with its one pair and the control queue, which is a group of its own. */
+extern const VdpaModelConfig vdpa_model_sim_ctrl;
+/*
+ * Like mlx5_vdpa: the rings of the pair are a group of their own, too, the control queue is one
+ * with its ring, and there are but two spaces.
+ */
+extern const VdpaModelConfig vdpa_model_mlx5;
 
 /* Life.  The device file is there from the start. */
 VdpaModel *vdpa_model_new(const VdpaModelConfig *config);
@@ -179,6 +189,9 @@ void vdpa_model_hold(VdpaModel *m, unsigned int n, bool reverse);
  * device resumes in the same ring.
  */
 void vdpa_model_keep_in_flight(VdpaModel *m, bool keep);
+
+/* The model's control queue, for what a test sets and asks. */
+CtrlDevice *vdpa_model_ctrl(VdpaModel *m);
 
 /* By hand: sees kicks, works the rings; returns the packets moved. */
 unsigned int vdpa_model_step(VdpaModel *m);

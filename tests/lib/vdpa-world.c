@@ -19,6 +19,7 @@
 #define DRIVER(q)   (DESC(q) + 0x4000)
 #define DEVICE(q)   (DESC(q) + 0x8000)
 #define BUFFER(q, i) (UINT64_C(0x100000) + (q) * 0x40000 + (i) * 0x1000)
+#define ACK(i)      (BUFFER(VDPA_WORLD_CTRL, i) + 0x800)
 
 static GString *words;
 static pthread_mutex_t words_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -95,8 +96,14 @@ void vdpa_world_prepare(VdpaWorld *w, const VdpaModelConfig *config, uint64_t fe
     w->guest = make_region(VDPA_WORLD_GUEST);
     w->arena = make_region(VDPA_WORLD_ARENA);
     w->arena->rings = true;
-    w->map = memory_map_new((MemoryRegion *[]){ w->guest, w->arena }, 2, NULL);
-    for (q = 0; q < 2; q++) {
+    if (config->n_queues % 2) {
+        w->control = make_region(VDPA_WORLD_CONTROL);
+        w->control->control = true;
+        w->features |= VIRTIO_F_BIT(VIRTIO_NET_F_CTRL_VQ);
+    }
+    w->n_rings = w->control ? 3 : 2;
+    w->map = memory_map_new((MemoryRegion *[]){ w->guest, w->arena, w->control }, w->n_rings, NULL);
+    for (q = 0; q < w->n_rings; q++) {
         EventNotifier kick, call;
 
         g_assert_cmpint(event_notifier_init(&kick), ==, 0);
@@ -150,7 +157,7 @@ void vdpa_world_cleanup(VdpaWorld *w)
 
     vdpa_world_close(w);
     vdpa_model_free(w->model);
-    for (q = 0; q < 2; q++) {
+    for (q = 0; q < w->n_rings; q++) {
         if (w->rings[q].made) {
             vring_driver_cleanup(&w->rings[q].driver);
         }
@@ -164,11 +171,18 @@ void vdpa_world_cleanup(VdpaWorld *w)
     g_assert_cmpint(w->arena->refs, ==, 1);
     memory_region_unref(w->guest);
     memory_region_unref(w->arena);
+    if (w->control) {
+        g_assert_cmpint(w->control->refs, ==, 1);
+        memory_region_unref(w->control);
+    }
     g_assert_cmpuint(peer_count_fds(), ==, w->n_fds);
 }
 
 static MemoryRegion *region_of(const VdpaWorld *w, const VdpaWorldRing *ring)
 {
+    if (ring == &w->rings[VDPA_WORLD_CTRL]) {
+        return w->control;
+    }
     return ring->in_arena ? w->arena : w->guest;
 }
 
@@ -241,7 +255,7 @@ static int start_rings(VdpaWorld *w, GError **errp)
     unsigned int q;
     int ret = 0;
 
-    for (q = 0; q < 2 && ret == 0; q++) {
+    for (q = 0; q < w->n_rings && ret == 0; q++) {
         VhostRing ring;
 
         if (!w->rings[q].made) {
@@ -269,6 +283,7 @@ int vdpa_world_start(VdpaWorld *w, GError **errp)
     VhostDevice *dev = w->dev;
     int ret = dev->ops->set_features(dev, w->features, errp);
 
+    w->isolated = ret == 0 && w->isolate && dev->ops->ring_isolate(dev, VDPA_WORLD_CTRL);
     if (ret == 0) {
         ret = dev->ops->set_memory(dev, w->map, errp);
     }
@@ -286,7 +301,7 @@ int vdpa_world_stop(VdpaWorld *w, GError **errp)
     unsigned int q;
     int ret = 0;
 
-    for (q = 0; q < 2 && ret == 0 && !w->dev->rings_fixed; q++) {
+    for (q = 0; q < w->n_rings && ret == 0 && !w->dev->rings_fixed; q++) {
         ret = w->dev->ops->ring_stop(w->dev, q, &w->rings[q].base, errp);
     }
     return ret < 0 ? ret : w->dev->ops->reset(w->dev, errp);
@@ -312,7 +327,7 @@ void vdpa_world_start_anew(VdpaWorld *w)
 {
     unsigned int q;
 
-    for (q = 0; q < 2; q++) {
+    for (q = 0; q < w->n_rings; q++) {
         vdpa_world_make_ring(w, q, true);
     }
     vdpa_world_must_start(w);
@@ -356,6 +371,12 @@ void vdpa_world_add(VdpaWorld *w, unsigned int q, unsigned int n)
     }
 }
 
+/* What the device says that it has written to a buffer. */
+static uint32_t used_len(unsigned int q)
+{
+    return q == VDPA_WORLD_CTRL ? 1 : q ? 0 : LEN;
+}
+
 void vdpa_world_collect(VdpaWorld *w, unsigned int q, unsigned int n)
 {
     VdpaWorldRing *ring = &w->rings[q];
@@ -374,8 +395,44 @@ void vdpa_world_collect(VdpaWorld *w, unsigned int q, unsigned int n)
             continue;
         }
         g_assert_cmpint(ret, ==, 1);
-        g_assert_cmpuint(len, ==, q ? 0 : LEN);
+        g_assert_cmpuint(len, ==, used_len(q));
         n--;
+    }
+}
+
+void vdpa_world_add_command(VdpaWorld *w, const MemoryRegion *where, const void *bytes, uint32_t n)
+{
+    VdpaWorldRing *ring = &w->rings[VDPA_WORLD_CTRL];
+    const uint32_t slot = w->commands++ % (VDPA_WORLD_NUM / 2);
+    const uint64_t at = BUFFER(VDPA_WORLD_CTRL, slot);
+    const VringSegment segs[] = {
+        { where->iova + at, n, 0 },
+        { where->iova + ACK(slot), 1, VRING_DESC_F_WRITE },
+    };
+
+    memcpy(where->host + at, bytes, n);
+    where->host[ACK(slot)] = 0xff;
+    vring_driver_add(&ring->driver, ring->config.packed, segs, 2, slot);
+    vring_driver_publish(&ring->driver, ring->config.packed);
+    if (vring_driver_needs_kick(&ring->driver, ring->config.packed)) {
+        vdpa_world_kick(w, VDPA_WORLD_CTRL);
+    }
+}
+
+uint8_t vdpa_world_collect_ack(VdpaWorld *w)
+{
+    vdpa_world_collect(w, VDPA_WORLD_CTRL, 1);
+    return w->control->host[ACK((w->commands - 1) % (VDPA_WORLD_NUM / 2))];
+}
+
+void vdpa_world_command(VdpaWorld *w, unsigned int n)
+{
+    const uint8_t allmulti_on[] = { 0, 1, 1 };
+    unsigned int i;
+
+    for (i = 0; i < n; i++) {
+        vdpa_world_add_command(w, w->control, allmulti_on, sizeof(allmulti_on));
+        g_assert_cmpuint(vdpa_world_collect_ack(w), ==, 0);
     }
 }
 

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * A vDPA VhostDevice on the model of the kernel, with memory, and a driver that works its first
- * pair of rings: what tests of hw/vhost/vhost-vdpa share.
+ * pair of rings and, if the model has one, its control queue: what tests of hw/vhost/vhost-vdpa
+ * share.
  *
  * How it works.  The guest's memory and the arena (a region of our rings, as svqd has it) are two
- * regions; the driver's rings lie in either, its buffers in the guest's memory.  All that was
- * said is kept; vdpa_world_cleanup() fails if a descriptor is left, or the model complains.
+ * regions; the driver's rings lie in either, its buffers in the guest's memory.  The control queue
+ * has a region of its own, for its ring and its buffers.  All that was said is kept;
+ * vdpa_world_cleanup() fails if a descriptor is left, or the model complains.
  */
 #ifndef TESTS_LIB_VDPA_WORLD_H
 #define TESTS_LIB_VDPA_WORLD_H
@@ -16,20 +18,23 @@
 
 #define VDPA_WORLD_GUEST    UINT64_C(0x10000000)    /* guest's memory: address and IOVA */
 #define VDPA_WORLD_ARENA    UINT64_C(0x2000000000)
+#define VDPA_WORLD_CONTROL  UINT64_C(0x3000000000)
 #define VDPA_WORLD_SIZE     UINT64_C(0x200000)      /* of each */
+#define VDPA_WORLD_CTRL     2u                      /* index of the control queue */
 #define VDPA_WORLD_NUM      64u
 #define VDPA_WORLD_FEATURES VIRTIO_F_BIT(VIRTIO_F_VERSION_1)
 #define VDPA_WORLD_PACKED   VIRTIO_F_BIT(VIRTIO_F_RING_PACKED)
 
-/* Of the IOTLB messages about the two regions. */
+/* Of the IOTLB messages about the regions. */
 #define VDPA_WORLD_GUEST_MAP "10000000+200000"
 #define VDPA_WORLD_ARENA_MAP "2000000000+200000"
+#define VDPA_WORLD_CONTROL_MAP "3000000000+200000"
 
 typedef struct VdpaWorldRing {
     VringDriver driver;
     VringConfig config;
     bool made;
-    bool in_arena;
+    bool in_arena;          /* means nothing for the control queue */
     VringBase base;         /* where it is started next */
     int kick, call;
     void *bell;             /* rung instead of @kick; NULL: not used */
@@ -39,10 +44,14 @@ typedef struct VdpaWorld {
     VdpaModel *model;
     VhostDevice *dev;       /* NULL: could not be opened */
     MemoryRegion *guest, *arena;
-    MemoryMap *map;         /* both */
+    MemoryRegion *control;  /* NULL: without a control queue */
+    MemoryMap *map;         /* all of them */
     uint64_t features;
-    VdpaWorldRing rings[2];
-    uint32_t sent;
+    unsigned int n_rings;
+    VdpaWorldRing rings[3];
+    uint32_t sent, commands;
+    bool isolate;           /* the control queue, at each start */
+    bool isolated;          /* it was, at the last one */
     unsigned int ready, gone, changed;      /* notifications */
     unsigned int n_fds;
 } VdpaWorld;
@@ -85,6 +94,14 @@ void vdpa_world_echo(VdpaWorld *w, unsigned int n);
 void vdpa_world_add(VdpaWorld *w, unsigned int q, unsigned int n);
 /* Waits until @n buffers of ring @q are used. */
 void vdpa_world_collect(VdpaWorld *w, unsigned int q, unsigned int n);
+/*
+ * Adds a command to the control queue, and its room for an ack, both in @where, and kicks; the ack
+ * of the only one there is, when it is used.
+ */
+void vdpa_world_add_command(VdpaWorld *w, const MemoryRegion *where, const void *bytes, uint32_t n);
+uint8_t vdpa_world_collect_ack(VdpaWorld *w);
+/* @n commands, one after the other, that the device must acknowledge. */
+void vdpa_world_command(VdpaWorld *w, unsigned int n);
 /* Kicks though nothing is new. */
 void vdpa_world_kick(VdpaWorld *w, unsigned int q);
 /* A kick that nobody has seen is lost. */

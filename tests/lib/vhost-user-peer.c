@@ -251,6 +251,52 @@ static int owner_reset(void *opaque, GError **errp)
     return 0;
 }
 
+uint8_t peer_state_byte(size_t i)
+{
+    return (uint8_t)(i * 7 + i / 251);
+}
+
+static bool owner_has_state(void *opaque)
+{
+    PeerOwner *o = opaque;
+
+    return o->has_state;
+}
+
+static GBytes *owner_save_state(void *opaque, GError **errp)
+{
+    PeerOwner *o = opaque;
+    uint8_t *data;
+    size_t i;
+
+    if (o->fail) {
+        vhost_user_error(errp, o->fail, "as the test wants");
+        return NULL;
+    }
+    data = g_malloc(o->state_size);
+    for (i = 0; i < o->state_size; i++) {
+        data[i] = peer_state_byte(i);
+    }
+    o->saves++;
+    return g_bytes_new_take(data, o->state_size);
+}
+
+static int owner_load_state(void *opaque, const uint8_t *data, size_t n, GError **errp)
+{
+    PeerOwner *o = opaque;
+    size_t i;
+
+    g_assert_cmpuint(n, <=, VHOST_USER_STATE_MAX_BYTES);
+    for (i = 0; i < n && data[i] == peer_state_byte(i); i++) {
+    }
+    if (o->fail || i < n) {
+        return vhost_user_error(errp, o->fail ? o->fail : EINVAL, "byte %zu", i);
+    }
+    o->state_size = n;
+    o->loads++;
+    return 0;
+}
+
 const VhostUserServerOps peer_owner_ops = {
     .connected = owner_connected,
     .disconnected = owner_disconnected,
@@ -267,6 +313,9 @@ const VhostUserServerOps peer_owner_ops = {
     .get_vring_base = owner_get_vring_base,
     .set_vring_fd = owner_set_vring_fd,
     .set_vring_enable = owner_set_vring_enable,
+    .has_state = owner_has_state,
+    .save_state = owner_save_state,
+    .load_state = owner_load_state,
     .get_config = owner_get_config,
     .set_config = owner_set_config,
     .get_status = owner_get_status,

@@ -19,7 +19,8 @@ typedef struct PeerOwner {
     uint32_t queue_count;
     uint32_t max_regions;
     bool has_config;
-    int fail;               /* what set_* and reset return */
+    bool has_state;
+    int fail;               /* what set_*, save_state, load_state and reset return */
     uint64_t features;
     uint8_t status;
     uint8_t config[PEER_CONFIG];
@@ -27,6 +28,8 @@ typedef struct PeerOwner {
     bool connected;
     unsigned int resets;
     unsigned int memory_changes, log_changes;
+    size_t state_size;      /* that is saved, or was loaded last, as peer_state_byte() has it */
+    unsigned int saves, loads;
     unsigned int n_regions;
     MemoryRegion *regions[VHOST_USER_SLOTS_MAX];
     struct PeerRing {
@@ -83,6 +86,9 @@ void peer_handshake(int fd);
 
 /* A shared memory file of @size bytes. */
 int peer_memfd(uint64_t size);
+
+/* Byte @i of the state that the owner saves, and expects. */
+uint8_t peer_state_byte(size_t i);
 
 /* Open descriptors of this process. */
 unsigned int peer_count_fds(void);

@@ -90,13 +90,25 @@ void vmm_post_rx(Vmm *v, unsigned int q, unsigned int n)
     }
 }
 
-/* True if the descriptor has become readable in time; takes what it has. */
+/*
+ * True if the descriptor has become readable in time; takes what it has.  The main loop goes on
+ * meanwhile, if this is its thread, for a data queue may wait for what an IOThread tells there.
+ */
 static bool take_wakeup(int fd, int timeout_ms)
 {
+    const int64_t deadline = g_get_monotonic_time() + timeout_ms * G_TIME_SPAN_MILLISECOND;
     struct pollfd pfd = { .fd = fd, .events = POLLIN };
     EventNotifier notifier = { fd };
 
-    return poll(&pfd, 1, timeout_ms) == 1 && event_notifier_test_and_clear(&notifier) == 1;
+    while (poll(&pfd, 1, timeout_ms ? 1 : 0) == 0) {
+        if (g_get_monotonic_time() >= deadline) {
+            return false;
+        }
+        if (gettid() == getpid()) {
+            g_main_context_iteration(NULL, FALSE);
+        }
+    }
+    return event_notifier_test_and_clear(&notifier) == 1;
 }
 
 bool vmm_has_error(Vmm *v, unsigned int q)

@@ -43,6 +43,7 @@ void vmm_init(Vmm *v, uint64_t features, uint32_t num)
     for (q = 0; q < VMM_RINGS; q++) {
         region_init(&v->regions[q], RING_GPA(q), VMM_RING_SIZE);
         v->rings[q].kick = v->rings[q].call = v->rings[q].err = -1;
+        v->wire[q] = q;
     }
 }
 
@@ -103,6 +104,11 @@ static void put_fd(VhostUserMessage *m, int fd)
     m->fds[m->n_fds++] = copy;
 }
 
+static uint32_t virtqueue_of(const Vmm *v, uint32_t index)
+{
+    return index < VMM_RINGS ? v->wire[index] : index;
+}
+
 static void put_ring_fd(Vmm *v, VhostUserMessage *m, const VmmStep *step)
 {
     VmmRing *ring = &v->rings[step->index % VMM_RINGS];
@@ -111,7 +117,7 @@ static void put_ring_fd(Vmm *v, VhostUserMessage *m, const VmmStep *step)
                                                              : &ring->err;
     int fds[2];
 
-    m->payload.u64 = step->index;
+    m->payload.u64 = virtqueue_of(v, step->index);
     close_fd(ours);
     if (step->request == VHOST_USER_SET_VRING_CALL && v->pipes) {
         g_assert_no_errno(pipe2(fds, O_CLOEXEC | O_NONBLOCK));
@@ -128,6 +134,7 @@ VhostUserMessage vmm_message(Vmm *v, const VmmStep *step)
     VhostUserMessage m = peer_message(step->request,
                                       vhost_user_message_spec(step->request)->size_min);
     const uint64_t user = RING_GPA(step->index) + VMM_USER_OFFSET;
+    const uint32_t index = virtqueue_of(v, step->index);
     unsigned int i;
 
     switch (step->request) {
@@ -135,23 +142,23 @@ VhostUserMessage vmm_message(Vmm *v, const VmmStep *step)
         m.payload.u64 = (v->features | VIRTIO_F_BIT(VHOST_USER_F_PROTOCOL_FEATURES)) & ~step->value;
         break;
     case VHOST_USER_SET_VRING_BASE:
-        m.payload.state.index = step->index;
+        m.payload.state.index = index;
         m.payload.state.num = step->value == VMM_KEEP_BASE ? v->rings[step->index].base
                               : v->features & VMM_PACKED   ? (uint32_t)step->value
                                                            : 0;
         break;
     case VHOST_USER_SET_VRING_NUM:
-        m.payload.state.index = step->index;
+        m.payload.state.index = index;
         m.payload.state.num = step->value ? (uint32_t)step->value : v->num;
         break;
     case VHOST_USER_SET_VRING_ENABLE:
     case VHOST_USER_GET_VRING_BASE:
-        m.payload.state.index = step->index;
+        m.payload.state.index = index;
         m.payload.state.num = (uint32_t)step->value;
         break;
     case VHOST_USER_SET_VRING_ADDR:
         m.payload.addr = (VhostUserVringAddr){
-            .index = step->index,
+            .index = index,
             .desc = user + step->value,
             .avail = user + VMM_DRIVER_AREA,
             .used = user + VMM_DEVICE_AREA,

@@ -243,9 +243,35 @@ static void test_configuration_space(void)
     g_assert_cmpuint(space[6], ==, 1);      /* link up */
     g_assert_cmpuint(space[8], ==, 3);      /* max_virtqueue_pairs */
     g_assert_cmpuint(space[10] | space[11] << 8, ==, 9000);
+    g_assert_cmpuint(space[17], ==, 40);    /* rss_max_key_size */
+    g_assert_cmpuint(space[18] | space[19] << 8, ==, 128);      /* indirection table */
+    g_assert_cmpuint(space[20] | space[21] << 8 | space[22] << 16 | space[23] << 24, ==, 0x1ff);
     g_assert_cmpint(dev->ops->get_config(dev, space, 24, 1, NULL), ==, -EINVAL);
     g_assert_cmpint(dev->ops->get_config(dev, space, UINT32_MAX, 2, NULL), ==, -EINVAL);
     dev->ops->free(dev);
+}
+
+/* Those that choose between pairs are there if there is a choice. */
+static void test_features_of_pairs(void)
+{
+    const uint64_t choice = net_ctrl_spec(NET_CTRL_MQ_VQ_PAIRS_SET)->needs |
+                            net_ctrl_spec(NET_CTRL_MQ_RSS_CONFIG)->needs;
+    LoopbackConfig config = LOOPBACK_CONFIG_DEFAULT;
+
+    config.id = "dev";
+    for (config.queue_pairs = 1; config.queue_pairs <= 2; config.queue_pairs++) {
+        VhostDevice *dev = loopback_new(&config, NULL);
+        uint64_t needed = 0;
+
+        for (unsigned int id = 0; id < NET_CTRL_COUNT; id++) {
+            needed |= id == NET_CTRL_ANNOUNCE_ACK ? 0 : net_ctrl_spec(id)->needs;
+        }
+        needed &= config.queue_pairs > 1 ? UINT64_MAX : ~choice;
+        g_assert_cmphex(dev->features & needed, ==, needed);
+        g_assert_cmphex(dev->features & choice, ==, needed & choice);
+        g_assert_cmphex(dev->features & net_ctrl_spec(NET_CTRL_ANNOUNCE_ACK)->needs, ==, 0);
+        dev->ops->free(dev);
+    }
 }
 
 int main(int argc, char **argv)
@@ -280,5 +306,6 @@ int main(int argc, char **argv)
     }
     g_test_add_func("/loopback/refuses-wrong-configurations", test_refuses_wrong_configurations);
     g_test_add_func("/loopback/configuration-space", test_configuration_space);
+    g_test_add_func("/loopback/features-of-pairs", test_features_of_pairs);
     return g_test_run();
 }

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -26,15 +27,16 @@
 #define DEVICE(q)   (DESC(q) + 0x8000)
 #define BUFFER(q)   (DESC(q) + 0xc000)
 
-/* A driver of one pair, that calls the model as a program calls the kernel. */
+/* A driver of a pair and the control queue, that calls the model as a program calls the kernel. */
 typedef struct World {
     VdpaModel *m;
     VhostVdpaKernel *kernel;
     MemoryRegion *region;
     int fd;
     bool packed;
-    int kick[2], call[2];
-    VringDriver driver[2];
+    unsigned int n_rings;
+    int kick[3], call[3];
+    VringDriver driver[3];
     unsigned int n_fds;
 } World;
 
@@ -43,7 +45,7 @@ static void world_init(World *w, const VdpaModelConfig *config)
     g_autoptr(GError) error = NULL;
     VdpaModelConfig mine = *config;
 
-    *w = (World){ .n_fds = peer_count_fds() };
+    *w = (World){ .n_rings = config->n_queues % 2 ? 3 : 2, .n_fds = peer_count_fds() };
     mine.by_hand = true;
     w->m = vdpa_model_new(&mine);
     w->kernel = vdpa_model_kernel(w->m);
@@ -149,7 +151,7 @@ static void start_rings(World *w)
     const uint32_t start = encode(w, vring_base_start(w->packed));
     uint32_t q;
 
-    for (q = 0; q < 2; q++) {
+    for (q = 0; q < w->n_rings; q++) {
         VringConfig config = {
             .num = NUM,
             .packed = w->packed,
@@ -175,7 +177,7 @@ static void stop_rings(World *w)
     unsigned int q;
 
     g_assert_cmpint(set_status(w, 0), ==, 0);
-    for (q = 0; q < 2; q++) {
+    for (q = 0; q < w->n_rings; q++) {
         vring_driver_cleanup(&w->driver[q]);
         close(w->kick[q]);
         close(w->call[q]);
@@ -297,6 +299,97 @@ static void test_spaces(void)
     vdpa_model_limit_memory(w.m, 2 * SIZE + SIZE / 2);
     g_assert_cmpint(message(&w, 0, VHOST_IOTLB_UPDATE, IOVA, SIZE), ==, -EFAULT);
     g_assert_cmpint(message(&w, 0, VHOST_IOTLB_UPDATE, IOVA, SIZE / 2), ==, 0);
+    world_cleanup(&w);
+}
+
+/* A ring and what it names are looked for where its group is, and nowhere else. */
+static void test_control(gconstpointer features)
+{
+    const uint64_t desc = IOVA + DESC(2), command = IOVA + BUFFER(2), ack = command + 0x100;
+    const VringSegment segs[] = { { command, 2, 0 }, { ack, 1, VRING_DESC_F_WRITE } };
+    g_autofree char *expected = NULL, *complaints = NULL;
+    g_autoptr(GBytes) first = NULL;
+    World w;
+
+    world_init(&w, &vdpa_model_sim_ctrl);
+    negotiate(&w, GPOINTER_TO_SIZE(features) | VIRTIO_F_BIT(VIRTIO_NET_F_CTRL_VQ), VDPA_B_CORE);
+    g_assert_cmpuint(ask_ring(&w, VHOST_VDPA_GET_VRING_GROUP, 1), ==, 0);
+    g_assert_cmpuint(ask_ring(&w, VHOST_VDPA_GET_VRING_GROUP, 2), ==, 1);
+    g_assert_cmpint(call_ring(&w, VHOST_VDPA_SET_GROUP_ASID, 1, 2), ==, -EINVAL);
+    g_assert_cmpint(call_ring(&w, VHOST_VDPA_SET_GROUP_ASID, 2, 1), ==, -EINVAL);
+    g_assert_cmpint(call_ring(&w, VHOST_VDPA_SET_GROUP_ASID, 3, 1), ==, -ENOBUFS);
+    g_assert_cmpint(call_ring(&w, VHOST_VDPA_SET_GROUP_ASID, 1, 1), ==, 0);
+    start_rings(&w);
+    w.region->host[BUFFER(2)] = 7;
+    w.region->host[BUFFER(2) + 0x100] = 0xff;
+    vring_driver_add(&w.driver[2], w.packed, segs, 2, 0);
+    vring_driver_publish(&w.driver[2], w.packed);
+
+    g_assert_no_errno(eventfd_write(w.kick[2], 1));
+    vdpa_model_step(w.m);
+    complaints = vdpa_model_take_complaints(w.m);
+    expected = g_strdup_printf("queue 2: descriptor area at 0x%" PRIx64 "+0x100 is not mapped in "
+                               "space 1\n", desc);
+    g_assert_true(g_str_has_prefix(complaints, expected));
+    g_assert_cmpuint(ctrl_device_get_stats(vdpa_model_ctrl(w.m)).taken, ==, 0);
+    stop_rings(&w);
+
+    /* Both are there; the other space is as before. */
+    g_assert_cmpint(message(&w, 1, VHOST_IOTLB_UPDATE, IOVA, SIZE), ==, 0);
+    g_assert_cmpint(message(&w, 0, VHOST_IOTLB_INVALIDATE, IOVA, SIZE), ==, 0);
+    g_assert_cmpint(set_status(&w, 3), ==, 0);
+    g_assert_cmpint(call_u64(&w, VHOST_SET_FEATURES, BASIC | GPOINTER_TO_SIZE(features) |
+                             VIRTIO_F_BIT(VIRTIO_NET_F_CTRL_VQ)), ==, 0);
+    g_assert_cmpint(set_status(&w, 0xb), ==, 0);
+    g_assert_cmpint(call_ring(&w, VHOST_VDPA_SET_GROUP_ASID, 1, 1), ==, 0);
+    memset(w.region->host + DESC(2), 0, 0xc000);
+    start_rings(&w);
+    vring_driver_add(&w.driver[2], w.packed, segs, 2, 0);
+    vring_driver_publish(&w.driver[2], w.packed);
+    vdpa_model_step(w.m);
+    g_assert_cmpuint(collect(&w, 2), ==, 0);    /* nothing is looked at without a kick */
+    g_assert_no_errno(eventfd_write(w.kick[2], 1));
+    vdpa_model_step(w.m);
+    g_assert_cmpuint(collect(&w, 2), ==, 1);
+    g_assert_cmpuint(w.region->host[BUFFER(2) + 0x100], ==, 0);
+    first = ctrl_device_get_command(vdpa_model_ctrl(w.m), 0);
+    g_assert_cmpmem(g_bytes_get_data(first, NULL), g_bytes_get_size(first), "\x07", 2);
+    stop_rings(&w);
+    world_cleanup(&w);
+}
+
+/* Suspended, it stands still; what waited there is offered again, or waits on. */
+static void test_control_in_flight(gconstpointer keep)
+{
+    const VringSegment segs[] = { { IOVA + BUFFER(2), 2, 0 },
+                                  { IOVA + BUFFER(2) + 0x100, 1, VRING_DESC_F_WRITE } };
+    CtrlDevice *ctrl;
+    World w;
+
+    world_init(&w, &vdpa_model_sim_ctrl);
+    ctrl = vdpa_model_ctrl(w.m);
+    negotiate(&w, VIRTIO_F_BIT(VIRTIO_NET_F_CTRL_VQ), VDPA_B_CORE);
+    start_rings(&w);
+    vdpa_model_keep_in_flight(w.m, keep);
+    ctrl_device_set(ctrl, &(CtrlDeviceKnobs){ .never = true });
+    vring_driver_add(&w.driver[2], w.packed, segs, 2, 0);
+    vring_driver_publish(&w.driver[2], w.packed);
+    g_assert_no_errno(eventfd_write(w.kick[2], 1));
+    vdpa_model_step(w.m);
+    g_assert_cmpuint(ctrl_device_get_stats(ctrl).waiting, ==, 1);
+
+    g_assert_cmpint(call(&w, VHOST_VDPA_SUSPEND, NULL), ==, 0);
+    ctrl_device_set(ctrl, &(CtrlDeviceKnobs){ 0 });
+    vdpa_model_step(w.m);
+    g_assert_cmpuint(ctrl_device_get_stats(ctrl).waiting, ==, keep ? 1 : 0);
+    g_assert_cmpuint(ctrl_device_get_stats(ctrl).answered, ==, 0);
+    g_assert_cmpuint(vdpa_model_ring(w.m, 2).base.avail, ==, keep ? 1 : 0);
+    g_assert_cmpint(call(&w, VHOST_VDPA_RESUME, NULL), ==, 0);
+    g_assert_no_errno(eventfd_write(w.kick[2], 1));
+    vdpa_model_step(w.m);
+    g_assert_cmpuint(collect(&w, 2), ==, 1);
+    g_assert_cmpuint(ctrl_device_get_stats(ctrl).taken, ==, keep ? 1 : 2);
+    stop_rings(&w);
     world_cleanup(&w);
 }
 
@@ -535,6 +628,10 @@ int main(int argc, char **argv)
     g_test_add_func("/vdpa-model/suspend-lies", test_suspend_lies);
     g_test_add_func("/vdpa-model/suspend-hangs", test_suspend_hangs);
     g_test_add_func("/vdpa-model/doorbells", test_doorbells);
+    add_formats("/vdpa-model/control-queue", test_control);
+    g_test_add_data_func("/vdpa-model/control-queue/suspend-settles", NULL, test_control_in_flight);
+    g_test_add_data_func("/vdpa-model/control-queue/suspend-keeps", GINT_TO_POINTER(true),
+                         test_control_in_flight);
     g_test_add_func("/vdpa-model/faults", test_faults);
     return g_test_run();
 }

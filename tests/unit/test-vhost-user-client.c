@@ -16,7 +16,7 @@
 
 #include "../../hw/vhost/vhost-user-client-internal.h"
 #include "hw/vhost/vhost-user-client.h"
-#include "lib/vhost-user-peer.h"
+#include "lib/vhost-user-child.h"
 #include "util/rcu.h"
 
 #define F(bit)  (UINT64_C(1) << (bit))
@@ -71,97 +71,11 @@ static void wait_for(const unsigned int *count, unsigned int value)
     g_source_remove(timer);
 }
 
-/* A server in a child process.  Its owner lies in memory that we share. */
-typedef struct Child {
-    pid_t pid;
-    int control;        /* 'c': configuration changed; end of file: exit */
-    PeerOwner *owner;
-} Child;
-
-static VhostUserServer *child_server;
-
-static gboolean child_control(gint fd, GIOCondition condition, void *opaque)
-{
-    char command;
-
-    if (read(fd, &command, 1) != 1) {
-        vhost_user_server_free(child_server);
-        _exit(0);
-    }
-    vhost_user_server_config_changed(child_server);
-    return G_SOURCE_CONTINUE;
-}
-
-/* A child has a copy of our main context: without this it would be the client too. */
-static void forget_sources(void)
-{
-    guint id;
-
-    for (id = 1; id < 100000; id++) {
-        GSource *source = g_main_context_find_source_by_id(NULL, id);
-
-        if (source) {
-            g_source_destroy(source);
-        }
-    }
-}
-
-static Child child_new(const VhostSocketAddress *address)
-{
-    Child child;
-    int fds[2];
-    char byte;
-
-    child.owner = mmap(NULL, sizeof(PeerOwner), PROT_READ | PROT_WRITE,
-                       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    g_assert_true(child.owner != MAP_FAILED);
-    peer_owner_init(child.owner);
-    g_assert_no_errno(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds));
-    child.pid = fork();
-    if (child.pid == 0) {
-        close(fds[0]);
-        forget_sources();
-        child_server = vhost_user_server_new(address, false, &peer_owner_ops, child.owner, NULL);
-        if (!child_server || write(fds[1], "r", 1) != 1) {
-            _exit(1);
-        }
-        g_unix_fd_add(fds[1], G_IO_IN | G_IO_HUP, child_control, NULL);
-        for (;;) {
-            g_main_context_iteration(NULL, TRUE);
-        }
-    }
-    close(fds[1]);
-    child.control = fds[0];
-    g_assert_cmpint(read(child.control, &byte, 1), ==, 1);
-    return child;
-}
-
-static void child_free(Child *child)
-{
-    int status;
-
-    close(child->control);
-    g_assert_cmpint(waitpid(child->pid, &status, 0), ==, child->pid);
-    g_assert_cmpint(status, ==, 0);
-    munmap(child->owner, sizeof(PeerOwner));
-}
-
 /* A child and a client on a socket pair. */
-static VhostDevice *pair_new(Child *child, Heard *heard)
+static VhostDevice *pair_new(PeerChild *child, Heard *heard)
 {
-    VhostSocketAddress address = { 0 };
-    g_autoptr(GError) err = NULL;
-    VhostDevice *dev;
-    int fds[2];
+    VhostDevice *dev = peer_child_pair(child);
 
-    g_assert_no_errno(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds));
-    address.fd = fds[1];
-    *child = child_new(&address);
-    close(fds[1]);
-    address.fd = fds[0];
-    dev = vhost_user_client_new("dev0", &address, &err);
-    g_assert_no_error(err);
-    g_assert_true(dev->connected);
     listen_to(dev, heard);
     return dev;
 }
@@ -188,7 +102,7 @@ static void test_handshake_tells_what_is_there(void)
 {
     VhostDevice *dev;
     Heard heard;
-    Child child;
+    PeerChild child;
 
     dev = pair_new(&child, &heard);
     g_assert_cmphex(dev->features, ==, PEER_FEATURES);
@@ -199,7 +113,7 @@ static void test_handshake_tells_what_is_there(void)
     g_assert_cmpuint(dev->device_type, ==, 1);
     g_assert_cmpstr(dev->ops->type, ==, "vhost-user");
     dev->ops->free(dev);
-    child_free(&child);
+    peer_child_free(&child);
 }
 
 static void test_ring_life(gconstpointer data)
@@ -216,7 +130,7 @@ static void test_ring_life(gconstpointer data)
     MemoryMap *map = make_map(gpas, 2);
     uint64_t tag;
     Heard heard;
-    Child child;
+    PeerChild child;
 
     dev = pair_new(&child, &heard);
     seen = &child.owner->rings[1];
@@ -271,7 +185,7 @@ static void test_ring_life(gconstpointer data)
     close(ring.kick_fd);
     memory_map_free(map);
     dev->ops->free(dev);
-    child_free(&child);
+    peer_child_free(&child);
 }
 
 static void test_memory_sends_difference(void)
@@ -285,7 +199,7 @@ static void test_memory_sends_difference(void)
     VhostDevice *dev;
     unsigned int i;
     Heard heard;
-    Child child;
+    PeerChild child;
 
     dev = pair_new(&child, &heard);
     dev->ops->set_memory(dev, a, &err);
@@ -319,7 +233,7 @@ static void test_memory_sends_difference(void)
     memory_map_free(b);
     memory_map_free(c);
     dev->ops->free(dev);
-    child_free(&child);
+    peer_child_free(&child);
 }
 
 static void test_config_and_its_change(void)
@@ -328,7 +242,7 @@ static void test_config_and_its_change(void)
     uint8_t data[PEER_CONFIG + 1];
     VhostDevice *dev;
     Heard heard;
-    Child child;
+    PeerChild child;
 
     dev = pair_new(&child, &heard);
     g_assert_cmpint(dev->ops->set_config(dev, "hello", 7, 5, &err), ==, 0);
@@ -343,7 +257,7 @@ static void test_config_and_its_change(void)
     wait_for(&heard.config_changed, 1);
     g_assert_cmpuint(heard.gone, ==, 0);
     dev->ops->free(dev);
-    child_free(&child);
+    peer_child_free(&child);
 }
 
 static void test_refusal_leaves_connection(void)
@@ -352,7 +266,7 @@ static void test_refusal_leaves_connection(void)
     g_autoptr(GError) err = NULL;
     VhostDevice *dev;
     Heard heard;
-    Child child;
+    PeerChild child;
 
     dev = pair_new(&child, &heard);
     g_assert_cmpint(dev->ops->ring_start(dev, 0, &ring, &err), ==, -EREMOTEIO);
@@ -364,7 +278,7 @@ static void test_refusal_leaves_connection(void)
     g_assert_cmpuint(heard.gone, ==, 0);
     g_assert_cmpint(dev->ops->set_status(dev, 1, NULL), ==, 0);
     dev->ops->free(dev);
-    child_free(&child);
+    peer_child_free(&child);
 }
 
 static void test_gone_and_back(void)
@@ -377,7 +291,7 @@ static void test_gone_and_back(void)
     VhostDevice *dev;
     unsigned int i;
     Heard heard;
-    Child child;
+    PeerChild child;
 
     dev = vhost_user_client_new("dev0", &address, &err);    /* nobody there yet */
     g_assert_no_error(err);
@@ -387,7 +301,7 @@ static void test_gone_and_back(void)
         int status;
 
         g_assert_cmpint(dev->ops->set_status(dev, 0, NULL), ==, -ENOTCONN);
-        child = child_new(&listening);
+        child = peer_child_new(&listening);
         wait_for(&heard.ready, i);
         g_assert_true(dev->connected);
         g_assert_cmpint(dev->ops->set_status(dev, (uint8_t)i, &err), ==, 0);
@@ -402,7 +316,7 @@ static void test_gone_and_back(void)
             g_assert_cmpint(dev->ops->set_status(dev, 0, NULL), ==, -ENOTCONN);
             g_assert_cmpuint(heard.gone, ==, i - 1);
         } else {
-            child_free(&child);
+            peer_child_free(&child);
         }
         wait_for(&heard.gone, i);
         g_assert_false(dev->connected);

@@ -37,7 +37,7 @@ static void test_table_is_consistent(void)
         g_assert_cmpint(g_str_has_prefix(spec->name, "GET_"), ==,
                         spec->reply == VHOST_USER_REPLY_BODY);
     }
-    g_assert_cmpuint(n, ==, 28);
+    g_assert_cmpuint(n, ==, 30);
     g_assert_null(vhost_user_message_spec(UINT32_MAX));
     g_assert_null(vhost_user_backend_message_spec(UINT32_MAX));
     g_assert_null(vhost_user_backend_message_spec(1));
@@ -57,6 +57,8 @@ static void test_table_has_known_sizes(void)
         { VHOST_USER_SET_VRING_KICK, 8, 8 },
         { VHOST_USER_GET_CONFIG, 12, 268 },
         { VHOST_USER_ADD_MEM_REG, 40, 40 },
+        { VHOST_USER_SET_DEVICE_STATE_FD, 8, 8 },
+        { VHOST_USER_CHECK_DEVICE_STATE, 0, 0 },
     };
     unsigned int i;
 

@@ -248,6 +248,9 @@ static void test_offers_features(void)
     owner.has_config = true;
     peer_ask(fd, &m, &reply);
     g_assert_cmphex(reply.payload.u64, ==, 0x1a22b);
+    owner.has_state = true;
+    peer_ask(fd, &m, &reply);
+    g_assert_cmphex(reply.payload.u64, ==, 0x9a22b);
 
     g_assert_false(vhost_user_server_has_status(server));
     peer_handshake(fd);

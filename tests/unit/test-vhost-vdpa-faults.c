@@ -24,11 +24,14 @@ static const struct {
     const char *name;
     const VdpaModelConfig *config;
     uint64_t features;
+    bool isolate;           /* the control queue */
 } kinds[] = {
     { "sim", &vdpa_model_sim, 0 },
     { "pci", &vdpa_model_pci, VDPA_WORLD_PACKED },
     { "spaces", &vdpa_model_spaces, VDPA_WORLD_PACKED },
     { "plain", &plain, 0 },
+    { "isolated", &vdpa_model_sim_ctrl, 0, true },
+    { "isolated-with-spaces", &vdpa_model_mlx5, VDPA_WORLD_PACKED, true },
 };
 
 /* The call that failed; NULL: there are not so many. */
@@ -59,6 +62,22 @@ static void assert_usable(VdpaWorld *w)
         g_assert_no_error(error);
     }
     vdpa_world_start_anew(w);
+    g_assert_cmpint(w->isolated, ==, w->isolate);
+    if (w->isolate) {
+        vdpa_world_command(w, 1);
+    }
+}
+
+/* Whatever failed, what is ours and the guest's memory cannot reach each other. */
+static void assert_isolated(VdpaWorld *w)
+{
+    g_autofree char *maps = vdpa_model_maps(w->model);
+
+    g_assert_null(strstr(maps, "1:" VDPA_WORLD_GUEST_MAP));
+    if (w->isolated && vdpa_model_status(w->model) & VIRTIO_STATUS_DRIVER_OK) {
+        g_assert_null(strstr(maps, "0:" VDPA_WORLD_CONTROL_MAP));
+        g_assert_cmpuint(vdpa_model_ring(w->model, VDPA_WORLD_CTRL).asid, ==, 1);
+    }
 }
 
 /*
@@ -79,6 +98,7 @@ static bool fail_step(VdpaWorld *w, Step step, unsigned int k, int err)
     g_test_message("call %u, %s: %s", k, failed ? failed : "none",
                    error ? error->message : "no error");
     g_assert_cmpint(ret < 0, ==, error != NULL);
+    assert_isolated(w);
     if (!failed) {
         g_assert_no_error(error);
     }
@@ -107,16 +127,18 @@ static void forget(VdpaWorld *w)
 /* Walks all calls of @step in a device that @before has prepared. */
 static void walk(unsigned int kind, Step before, Step step, int err)
 {
-    unsigned int k;
+    unsigned int k, q;
     bool more = true;
     VdpaWorld w;
 
     vdpa_world_init(&w, kinds[kind].config, kinds[kind].features);
+    w.isolate = kinds[kind].isolate;
     for (k = 1; more; k++) {
         g_autoptr(GError) error = NULL;
 
-        vdpa_world_make_ring(&w, 0, true);
-        vdpa_world_make_ring(&w, 1, true);
+        for (q = 0; q < w.n_rings; q++) {
+            vdpa_world_make_ring(&w, q, true);
+        }
         if (before) {
             before(&w, &error);
             g_assert_no_error(error);
@@ -186,7 +208,8 @@ static int change_memory(VdpaWorld *w, GError **errp)
 {
     MemoryRegion *more = memory_region_new(peer_memfd(0x2000), 0, 0x1000, 0x2000, 0, NULL);
     MemoryRegion *other = memory_region_new(peer_memfd(0x2000), 0, 0x8000, 0x2000, 0, NULL);
-    MemoryMap *map = memory_map_new((MemoryRegion *[]){ w->arena, more, other }, 3, NULL);
+    MemoryMap *map = memory_map_new((MemoryRegion *[]){ w->arena, more, other, w->control },
+                                    w->control ? 4 : 3, NULL);
     int ret = w->dev->ops->set_memory(w->dev, map, errp);
     g_autofree char *maps = vdpa_model_maps(w->model);
 

@@ -54,6 +54,7 @@ int main(int argc, char **argv)
         return fail(error);
     }
     bench_report_print(&report, &options);
+    g_clear_pointer(&report.control.commands, g_array_unref);
     total = bench_report_total(&report);
     bench_options_clear(&options);
     return bench_errors_sum(&total.errors) ? EXIT_FAILURE : EXIT_SUCCESS;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The control virtqueue of a virtio-net driver (virtio 1.3, section 5.1.6.5), for the one command
- * that a driver with several queue pairs needs: how many it uses.
+ * The control virtqueue of a virtio-net driver (virtio 1.3, section 5.1.6.5): sends what a driver
+ * with several queue pairs has to say, and the commands of --control, and checks each answer.
  *
  * Threads: the main thread.
  */
@@ -9,21 +9,29 @@
 #define TOOLS_SVQ_BENCH_NET_CONTROL_H
 
 #include "guest-queue.h"
+#include "report.h"
 
 typedef struct NetControl {
     GuestQueue queue;
-    GuestBlock command;
-    GuestBlock ack;
+    unsigned int pieces;        /* that a command is cut into; 1: as Linux does */
+    bool pipelined;
+    GArray *commands;           /* NetControlCommand */
+    BenchControl done;          /* what was answered so far */
 } NetControl;
 
+/* Reads what @options say is to be sent.  False and @errp: no command. */
+bool net_control_parse(NetControl *control, const BenchOptions *options, GError **errp);
+
 /* Bytes of memory that it needs at most, in region 0. */
-uint64_t net_control_memory_size(void);
+uint64_t net_control_memory_size(const NetControl *control);
 
 bool net_control_init(NetControl *control, const BenchOptions *options, GuestMemory *memory,
                       GError **errp);
+
+/* All zeroes, or after a failure, it may be cleaned up. */
 void net_control_cleanup(NetControl *control);
 
-/* After DRIVER_OK: the device is to use @pairs queue pairs; waits for it to say yes. */
-bool net_control_set_pairs(NetControl *control, unsigned int pairs, GError **errp);
+/* After DRIVER_OK: sends all, and awaits the answers.  False and @errp at the first wrong one. */
+bool net_control_run(NetControl *control, GError **errp);
 
 #endif

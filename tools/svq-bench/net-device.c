@@ -4,20 +4,32 @@
  */
 #include "net-device.h"
 
-#include <endian.h>
-
 #include "guest-device.h"
+#include "hw/net/net-ctrl.h"
+#include "hw/vhost/vhost-user-client.h"
 #include "hw/virtio/features.h"
 
-#define CONFIG_MAX_PAIRS 8      /* max_virtqueue_pairs in the configuration space (5.1.4) */
+#define CONFIG_BYTES 24         /* of the configuration space, as far as limits are in it (5.1.4) */
+#define CONFIG_MQ_BYTES 10      /* without RSS and HASH_REPORT */
+
+#define HASH_REPORT VIRTIO_F_BIT(57)
+#define RSS         VIRTIO_F_BIT(60)
+
+/* GUEST_CSUM, _TSO4, _TSO6, _ECN, _UFO, _USO4, _USO6: what GUEST_OFFLOADS_SET switches. */
+#define GUEST_OFFLOADS \
+    (VIRTIO_F_BIT(1) | VIRTIO_F_BIT(7) | VIRTIO_F_BIT(8) | VIRTIO_F_BIT(9) | VIRTIO_F_BIT(10) | \
+     VIRTIO_F_BIT(54) | VIRTIO_F_BIT(55))
 
 static bool make_queues(NetDevice *device, GError **errp)
 {
     const BenchOptions *options = device->options;
-    const uint64_t size = net_pair_memory_size(options) * (uint64_t)options->queues +
-                          net_control_memory_size();
+    uint64_t size = net_pair_memory_size(options) * (uint64_t)options->queues;
     unsigned int i;
 
+    if (!net_control_parse(&device->control, options, errp)) {
+        return false;
+    }
+    size += net_control_memory_size(&device->control);
     device->memory = guest_memory_new((unsigned int)options->ranges, size, 0, errp);
     if (!device->memory || !net_control_init(&device->control, options, device->memory, errp)) {
         return false;
@@ -62,34 +74,106 @@ void net_device_cleanup(NetDevice *device)
 
 /* --- start --- */
 
+/* What commands can be about, and a device that is saved or loaded should have. */
+static uint64_t control_features(const NetDevice *device)
+{
+    const BenchOptions *options = device->options;
+    uint64_t features = VIRTIO_NET_CTRL_FEATURES | VIRTIO_F_BIT(VIRTIO_NET_F_STATUS);
+
+    if (!options->control && !options->save_state && !options->load_state) {
+        features = VIRTIO_F_BIT(VIRTIO_NET_F_CTRL_VQ) | VIRTIO_F_BIT(VIRTIO_NET_F_MQ);
+    } else if (options->control_only) {
+        features |= GUEST_OFFLOADS;
+    } else {
+        features &= ~HASH_REPORT;       /* it makes headers longer than a pair's are */
+    }
+    return virtio_features_close(features & device->dev->features);
+}
+
 /*
  * A back end without configuration space leaves the control queue to the VMM, though it
  * may offer the feature (DPDK's vhost): there all pairs are in use once they are enabled.
  */
 static bool wants_control(const NetDevice *device)
 {
-    const uint64_t needed = VIRTIO_F_BIT(VIRTIO_NET_F_CTRL_VQ) | VIRTIO_F_BIT(VIRTIO_NET_F_MQ);
-    const VhostDevice *dev = device->dev;
+    const BenchOptions *options = device->options;
+    const uint64_t features = control_features(device);
 
-    return device->n_pairs > 1 && dev->has_config && (dev->features & needed) == needed;
+    if (!device->dev->has_config || !(features & VIRTIO_F_BIT(VIRTIO_NET_F_CTRL_VQ))) {
+        return false;
+    }
+    return options->control || options->save_state || options->load_state ||
+           (device->n_pairs > 1 && features & VIRTIO_F_BIT(VIRTIO_NET_F_MQ));
 }
 
-/* The control queue is behind all pairs that the device has (5.1.2). */
 static bool find_control(NetDevice *device, GError **errp)
 {
     VhostDevice *dev = device->dev;
-    uint16_t pairs;
+    const uint32_t bytes = device->features & (RSS | HASH_REPORT) ? CONFIG_BYTES : CONFIG_MQ_BYTES;
+    const bool sized = device->features & (RSS | HASH_REPORT | VIRTIO_F_BIT(VIRTIO_NET_F_MQ));
+    uint8_t config[CONFIG_BYTES] = { 0 };
+    NetCtrlLimits limits;
 
-    if (dev->ops->get_config(dev, &pairs, CONFIG_MAX_PAIRS, sizeof(pairs), errp) < 0) {
+    if (sized && dev->ops->get_config(dev, config, 0, bytes, errp) < 0) {
         return false;
     }
-    pairs = le16toh(pairs);
-    if (pairs < device->n_pairs || 2u * pairs >= dev->queue_count) {
+    net_ctrl_limits_init(&limits, device->features, config, sizeof(config));
+    if (limits.max_pairs < device->n_pairs ||
+        (uint32_t)net_ctrl_vq_index(&limits) >= dev->queue_count) {
         return bench_fail(errp, "the back end has %u virtqueues, no control queue behind %u pairs",
-                          dev->queue_count, pairs);
+                          dev->queue_count, limits.max_pairs);
     }
-    device->control_index = 2 * pairs;
+    device->control_index = net_ctrl_vq_index(&limits);
     return true;
+}
+
+static bool choose_features(NetDevice *device, GError **errp)
+{
+    const BenchOptions *options = device->options;
+    VhostDevice *dev = device->dev;
+
+    device->features = guest_queue_features(options);
+    if (!guest_device_check(dev, options, device->features, errp)) {
+        return false;
+    }
+    if (dev->queue_count < 2 * device->n_pairs) {
+        return bench_fail(errp, "--queue-pairs: the back end has %u virtqueues, 2 for a pair",
+                          dev->queue_count);
+    }
+    if ((options->save_state || options->load_state) && !vhost_user_client_has_state(dev)) {
+        return bench_fail(errp, "--%s: the back end does not offer DEVICE_STATE",
+                          options->save_state ? "save-state" : "load-state");
+    }
+    if (wants_control(device)) {
+        device->features |= control_features(device);
+        return find_control(device, errp);
+    }
+    return !options->control || bench_fail(errp, "--control: the back end has no control queue");
+}
+
+/* --- state --- */
+
+static bool save_state(const NetDevice *device, GError **errp)
+{
+    g_autoptr(GBytes) state = vhost_user_client_save_state(device->dev, errp);
+    gsize size;
+    const char *data = state ? g_bytes_get_data(state, &size) : NULL;
+
+    return state && g_file_set_contents(device->options->save_state, data ? data : "",
+                                        (gssize)size, errp);
+}
+
+static bool load_state(const NetDevice *device, GError **errp)
+{
+    g_autoptr(GBytes) state = NULL;
+    char *data;
+    gsize size;
+
+    if (!g_file_get_contents(device->options->load_state, &data, &size, errp)) {
+        return false;
+    }
+    state = g_bytes_new_take(data, size);
+    return vhost_user_client_load_state(device->dev, state, errp) == 0;
 }
 
 static bool start_queues(NetDevice *device, GError **errp)
@@ -110,27 +194,16 @@ bool net_device_start(NetDevice *device, GError **errp)
 {
     VhostDevice *dev = device->dev;
 
-    device->features = guest_queue_features(device->options);
-    if (!guest_device_check(dev, device->options, device->features, errp)) {
+    if (!choose_features(device, errp)) {
         return false;
-    }
-    if (dev->queue_count < 2 * device->n_pairs) {
-        return bench_fail(errp, "--queue-pairs: the back end has %u virtqueues, 2 for a pair",
-                          dev->queue_count);
-    }
-    if (wants_control(device)) {
-        device->features |= VIRTIO_F_BIT(VIRTIO_NET_F_CTRL_VQ) | VIRTIO_F_BIT(VIRTIO_NET_F_MQ);
-        if (!find_control(device, errp)) {
-            return false;
-        }
     }
     if (dev->ops->set_features(dev, device->features, errp) < 0 ||
         dev->ops->set_memory(dev, device->memory->map, errp) < 0 ||
+        (device->options->load_state && !load_state(device, errp)) ||
         !start_queues(device, errp) || !guest_device_driver_ok(dev, errp)) {
         return false;
     }
-    return device->control_index < 0 ||
-           net_control_set_pairs(&device->control, device->n_pairs, errp);
+    return device->control_index < 0 || net_control_run(&device->control, errp);
 }
 
 /* --- stop --- */
@@ -147,6 +220,7 @@ bool net_device_stop(NetDevice *device, GError **errp)
     }
     if ((device->control_index >= 0 &&
          dev->ops->ring_stop(dev, (unsigned int)device->control_index, NULL, errp) < 0) ||
+        (device->options->save_state && !save_state(device, errp)) ||
         dev->ops->reset(dev, errp) < 0) {
         return false;
     }

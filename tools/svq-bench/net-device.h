@@ -27,7 +27,7 @@ bool net_device_init(NetDevice *device, const BenchOptions *options,
                      const VhostDeviceNotify *notify, void *opaque, GError **errp);
 void net_device_cleanup(NetDevice *device);
 
-/* From the features to the number of queue pairs: after this packets can go. */
+/* From the features to the last control command: after this packets can go. */
 bool net_device_start(NetDevice *device, GError **errp);
 
 /* After this nobody touches the rings: a buffer that comes back now comes too late. */

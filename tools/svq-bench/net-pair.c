@@ -93,6 +93,7 @@ NetPair *net_pair_new(const BenchOptions *options, unsigned int index, GuestMemo
     pair->packet_size = (unsigned int)options->packet_size;
     pair->burst = (unsigned int)options->burst;
     pair->target = options->buffers ? (uint64_t)options->buffers : UINT64_MAX;
+    pair->target = options->control_only ? 0 : pair->target;
     /* Patterns are made by words: the last one may reach beyond the packet. */
     pair->outgoing = g_malloc0(HEADER_SIZE + pair->packet_size + sizeof(uint64_t));
     pair->incoming = g_malloc(HEADER_SIZE + pair->packet_size);

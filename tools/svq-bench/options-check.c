@@ -118,6 +118,8 @@ bool bench_options_read(BenchOptions *options, const RawOptions *raw, GError **e
     options->in_order = raw->in_order;
     options->scaling = raw->scaling;
     options->json = raw->json;
+    options->control_only = raw->control_only;
+    options->control_pipelined = raw->control_pipelined;
     if (!parse_switch(guest ? "--format" : "--guest", raw->guest, "split", "packed",
                       &options->guest_packed, errp) ||
         !parse_switch("--shadow", raw->shadow, "split", "packed", &options->shadow_packed, errp) ||
@@ -200,8 +202,14 @@ static bool check_net(const BenchOptions *options, GError **errp)
         !check_range("--switches", options->switches, 0, BENCH_MAX_SWITCHES, errp)) {
         return false;
     }
-    return !(options->switches && options->buffers) ||
-           bench_fail(errp, "--switches takes --duration, not --buffers");
+    if (options->switches && options->buffers) {
+        return bench_fail(errp, "--switches takes --duration, not --buffers");
+    }
+    if (options->control_only && (options->switches || options->buffers)) {
+        return bench_fail(errp, "--control-only: no packets, so no --switches and no --buffers");
+    }
+    return !options->control_pipelined || options->control ||
+           bench_fail(errp, "--control-pipelined needs --control");
 }
 
 static bool check_blk(const BenchOptions *options, GError **errp)

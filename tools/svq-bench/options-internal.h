@@ -10,7 +10,7 @@
 /* What GOption fills in: words that are still to be checked. */
 typedef struct RawOptions {
     char *guest, *shadow, *event_idx, *notify, *wait, *cpus, *mac;
-    gboolean indirect, in_order, scaling, json, udp;
+    gboolean indirect, in_order, scaling, json, udp, control_only, control_pipelined;
 } RawOptions;
 
 /* Turns words into values.  False and @errp: one is wrong. */

@@ -45,6 +45,8 @@ typedef struct BenchOptions {
     bool scaling;
     bool json;
     bool udp;                   /* packets are frames */
+    bool control_only;          /* no packets */
+    bool control_pipelined;     /* commands do not wait for the answer to the one before */
     uint8_t mac[6];             /* that they go to */
     int descriptors;            /* of a buffer; blk: of a request's data */
     int burst;                  /* buffers */
@@ -65,6 +67,8 @@ typedef struct BenchOptions {
     BenchWait wait;
     BenchCpus cpus[BENCH_MAX_QUEUES];
     char *socket_path;
+    char *control;              /* commands, with ; between them; NULL: none */
+    char *save_state, *load_state;      /* files, or NULL */
 } BenchOptions;
 
 /*

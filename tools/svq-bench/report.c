@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "allocations.h"
+#include "hw/net/net-ctrl.h"
 
 #define PROGRESS_INTERVAL_NS UINT64_C(200000000)
 
@@ -19,6 +20,11 @@ uint64_t bench_now_ns(void)
 
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+const char *bench_ack_name(uint8_t ack)
+{
+    return ack == NET_CTRL_OK ? "OK" : ack == NET_CTRL_ERR ? "ERR" : "neither OK nor ERR";
 }
 
 uint64_t bench_errors_sum(const BenchErrors *errors)
@@ -135,6 +141,21 @@ static void print_heading(const BenchOptions *options)
            options->in_order ? ", in order" : "");
 }
 
+static void print_control(const BenchControl *control)
+{
+    unsigned int i;
+
+    for (i = 0; i < control->commands->len; i++) {
+        const BenchCommand *command = &g_array_index(control->commands, BenchCommand, i);
+
+        printf("control: %s: %s%s%s, %.1f us\n", command->text, bench_ack_name(command->ack),
+               command->result ? " " : "", command->result ? command->result : "",
+               (double)command->ns / 1e3);
+    }
+    printf("control commands: %u, in all %.1f us\n", control->commands->len,
+           (double)control->ns / 1e3);
+}
+
 static void print_table(const BenchReport *report, const BenchOptions *options)
 {
     const char *what = options->mode == BENCH_VHOST_USER ? "pair" : "queue";
@@ -161,6 +182,9 @@ static void print_table(const BenchReport *report, const BenchOptions *options)
         printf("switches: %u, in us p50 %.1f, p99 %.1f, max %.1f; pages looked up in the log: %"
                G_GUINT64_FORMAT "\n", switches->n, (double)switches->p50_ns / 1e3,
                (double)switches->p99_ns / 1e3, (double)switches->max_ns / 1e3, switches->pages);
+    }
+    if (report->control.commands) {
+        print_control(&report->control);
     }
     if (total.foreign) {
         printf("frames of other origin: %" G_GUINT64_FORMAT "\n", total.foreign);
@@ -280,6 +304,31 @@ static void add_switches(JsonBuilder *builder, const BenchSwitches *switches)
     json_builder_end_object(builder);
 }
 
+static void add_control(JsonBuilder *builder, const BenchControl *control)
+{
+    unsigned int i;
+
+    json_builder_set_member_name(builder, "control");
+    json_builder_begin_object(builder);
+    add_uint(builder, "ns", control->ns);
+    json_builder_set_member_name(builder, "commands");
+    json_builder_begin_array(builder);
+    for (i = 0; i < control->commands->len; i++) {
+        const BenchCommand *command = &g_array_index(control->commands, BenchCommand, i);
+
+        json_builder_begin_object(builder);
+        add_string(builder, "command", command->text);
+        add_string(builder, "answer", bench_ack_name(command->ack));
+        if (command->result) {
+            add_string(builder, "result", command->result);
+        }
+        add_uint(builder, "ns", command->ns);
+        json_builder_end_object(builder);
+    }
+    json_builder_end_array(builder);
+    json_builder_end_object(builder);
+}
+
 static void print_json(const BenchReport *report, const BenchOptions *options)
 {
     g_autoptr(JsonBuilder) builder = json_builder_new();
@@ -304,6 +353,9 @@ static void print_json(const BenchReport *report, const BenchOptions *options)
     }
     if (report->switches.n) {
         add_switches(builder, &report->switches);
+    }
+    if (report->control.commands) {
+        add_control(builder, &report->control);
     }
     json_builder_end_object(builder);
     root = json_builder_get_root(builder);

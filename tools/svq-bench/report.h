@@ -43,13 +43,30 @@ typedef struct BenchSwitches {
     uint64_t pages;         /* that were looked for in the log */
 } BenchSwitches;
 
+/* A control command, and what became of it. */
+typedef struct BenchCommand {
+    char *text;
+    uint8_t ack;
+    char *result;           /* that the device wrote behind its ack, in hexadecimal; or NULL */
+    uint64_t ns;            /* until it was answered */
+} BenchCommand;
+
+typedef struct BenchControl {
+    GArray *commands;       /* BenchCommand; NULL: none */
+    uint64_t ns;            /* of all together */
+} BenchControl;
+
 typedef struct BenchReport {
     unsigned int n;         /* queues */
     BenchQueue *queues;
     uint64_t ns;            /* of the whole run */
     const BenchScaling *scaling;    /* or NULL */
     BenchSwitches switches;
+    BenchControl control;           /* owned */
 } BenchReport;
+
+/* "OK", "ERR", or what it is instead. */
+const char *bench_ack_name(uint8_t ack);
 
 uint64_t bench_errors_sum(const BenchErrors *errors);
 

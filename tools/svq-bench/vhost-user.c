@@ -105,7 +105,7 @@ static guint start_clock(Bench *bench)
     const BenchOptions *options = bench->options;
     const double ms = options->duration_s * 1000;
 
-    if (options->buffers) {
+    if (options->buffers || options->control_only) {
         return 0;
     }
     if (options->switches) {
@@ -170,7 +170,7 @@ static void finish(Bench *bench)
     bench->device.pairs[0]->errors.other++;
 }
 
-static void fill_report(const Bench *bench, BenchReport *report)
+static void fill_report(Bench *bench, BenchReport *report)
 {
     unsigned int i;
 
@@ -188,6 +188,10 @@ static void fill_report(const Bench *bench, BenchReport *report)
     guest_run_report(&bench->run, report);
     if (bench->options->switches) {
         report->switches = switches_report(&bench->switches);
+    }
+    if (bench->options->control) {
+        report->control = bench->device.control.done;
+        bench->device.control.done.commands = NULL;
     }
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The built-in loopback device: a multi-queue virtio-net device (virtio 1.3, section 5.1)
- * that receives on queue pair N what is sent on queue pair N, or the answer to it.
+ * that receives on queue pair N what is sent on queue pair N, or the answer to it, as far as its
+ * driver wants it: it obeys all commands of a control queue, and steers by hash if told so.
  */
 #ifndef HW_NET_LOOPBACK_H
 #define HW_NET_LOOPBACK_H

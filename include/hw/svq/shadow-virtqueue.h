@@ -29,6 +29,7 @@
 #define SVQ_BURST 64
 
 typedef struct ShadowVirtqueue ShadowVirtqueue;
+typedef struct ControlQueue ControlQueue;
 
 /* What of a queue is logged, and where; not changed once a queue may see it. */
 typedef struct SvqLogging {
@@ -58,6 +59,7 @@ typedef struct ShadowVirtqueueConfig {
     void *doorbell;
     uint16_t index;             /* of the virtqueue, which the store names */
     bool notification_data;     /* NOTIFICATION_DATA is negotiated with the device */
+    ControlQueue *control;      /* looks into the buffers, and is configured; NULL: nobody does */
     /* The queue has just broken; in the owner's thread. */
     void (*broken)(void *opaque);
     void *opaque;
@@ -94,6 +96,9 @@ int shadow_virtqueue_start(ShadowVirtqueue *svq, const ShadowVirtqueueConfig *co
 
 /* Main thread, while started.  Whether there was an in-flight record of an earlier life. */
 bool shadow_virtqueue_has_recovered(const ShadowVirtqueue *svq);
+
+/* Whether the queue goes on from that record, so that its driver is the same as then. */
+bool shadow_virtqueue_goes_on(const ShadowVirtqueue *svq);
 
 /*
  * Main thread, not the queue's own.  Takes a started queue from its thread: nothing is

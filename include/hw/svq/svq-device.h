@@ -37,6 +37,17 @@ typedef struct SvqRingFeatures {
  */
 typedef enum SvqMode { SVQ_MODE_SHADOW, SVQ_MODE_PASSTHROUGH, SVQ_MODE_AUTO } SvqMode;
 
+/* Of a network device's control queue. */
+typedef struct SvqControlOptions {
+    bool has_mac;
+    uint8_t mac[6];             /* the device's address, until the guest says another */
+    /* The device receives everything; auto: if the guest's control queue stays with the VMM. */
+    OnOffAuto promisc;
+    uint32_t timeout_ms;        /* for a command; 0: 5000 */
+    /* How long other queues wait for the guest's control queue if there is a state; 0: 1000. */
+    uint32_t hold_ms;
+} SvqControlOptions;
+
 typedef struct SvqDeviceConfig {
     const char *id;
     VhostDevice *backend;               /* owned by the caller, outlives the device */
@@ -54,6 +65,7 @@ typedef struct SvqDeviceConfig {
     /* A guest that starts a packed ring at base 0 (User Mode Linux) means its beginning. */
     bool lenient_base;
     const char *inflight;               /* file of the in-flight records; NULL: none */
+    SvqControlOptions control;
 } SvqDeviceConfig;
 
 typedef struct SvqQueueStats {
@@ -73,6 +85,12 @@ int svq_device_listen(SvqDevice *dev, const VhostSocketAddress *address, GError 
 
 const char *svq_device_get_id(const SvqDevice *dev);
 unsigned int svq_device_get_queue_count(const SvqDevice *dev);
+
+/*
+ * What the control queue's commands have made of a network device, a line for each thing; free it.
+ * NULL: it has none that we look into.
+ */
+char *svq_device_describe_state(SvqDevice *dev);
 
 /* False if there is no virtqueue @index. */
 bool svq_device_get_queue_stats(const SvqDevice *dev, unsigned int index, SvqQueueStats *stats);

@@ -67,6 +67,12 @@ typedef struct VhostDeviceOps {
      */
     uint32_t (*ring_max_num)(VhostDevice *dev, unsigned int index);
     /*
+     * After set_features and before set_memory: until the next reset ring @index, with all that it
+     * names, is looked for in regions with .control alone, which no buffer of another ring reaches.
+     * False: it cannot be, and these regions are among the others.  NULL: likewise.
+     */
+    bool (*ring_isolate)(VhostDevice *dev, unsigned int index);
+    /*
      * Where a store rings the bell of ring @index instead of kick_fd: 16 bits, the index; or 32,
      * as section 4.1.5.2 says, with NOTIFICATION_DATA.  Valid until reset().  NULL, or
      * NULL returned: there is no such place.
@@ -114,6 +120,8 @@ struct VhostDevice {
     bool tells_base;            /* ring_stop() says where the ring stands */
     bool rings_fixed;           /* while DRIVER_OK is set no ring can be started or stopped */
     bool rings_apart;           /* it sees regions of rings as rings only: no tables, no buffers */
+    bool serves_control;        /* a control queue that it offers it serves, whoever asks */
+    bool later_rings_ours;      /* owner, before DRIVER_OK: rings that it starts later are not the guest's */
     uint32_t device_type;       /* virtio device ID (section 5); 0: not known */
     uint64_t iova_first, iova_last;     /* that it can reach, inclusive; 0, 0: all */
     uint64_t features;          /* virtio feature bits that it offers, no vhost bits */

@@ -33,4 +33,16 @@ int vhost_user_client_set_log(VhostDevice *dev, int fd, uint64_t size, GError **
 /* @features: as they are set.  Rings may be running. */
 int vhost_user_client_set_logging(VhostDevice *dev, uint64_t features, bool on, GError **errp);
 
+/* Whether its own state can be saved and loaded (DEVICE_STATE). */
+bool vhost_user_client_has_state(const VhostDevice *dev);
+
+/*
+ * Its state, while no ring is running.  NULL and @errp: it is refused, or not done in
+ * VHOST_DEVICE_TIMEOUT_MS; the connection stays.  Needs a process that ignores SIGPIPE, as does:
+ */
+GBytes *vhost_user_client_save_state(VhostDevice *dev, GError **errp);
+
+/* Before any ring is started. */
+int vhost_user_client_load_state(VhostDevice *dev, GBytes *state, GError **errp);
+
 #endif

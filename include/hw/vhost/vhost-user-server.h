@@ -87,6 +87,17 @@ typedef struct VhostUserServerOps {
     bool (*has_rarp)(void *opaque);
     int (*send_rarp)(void *opaque, uint64_t mac, GError **errp);
 
+    /*
+     * The device's own state, for a VMM that migrates its guest (DEVICE_STATE).  NULL, or false:
+     * not offered.  Called whether rings run or not: the owner refuses what it cannot do then.
+     * The process ignores SIGPIPE.
+     */
+    bool (*has_state)(void *opaque);
+    /* NULL and @errp: it cannot be saved (now). */
+    GBytes *(*save_state)(void *opaque, GError **errp);
+    /* @data is whatever the VMM sent. */
+    int (*load_state)(void *opaque, const uint8_t *data, size_t n, GError **errp);
+
     int (*get_config)(void *opaque, void *data, uint32_t offset, uint32_t size, GError **errp);
     int (*set_config)(void *opaque, const void *data, uint32_t offset, uint32_t size,
                       GError **errp);

@@ -33,6 +33,7 @@ typedef struct MemoryRegion {
     int fd;                 /* the memory's file, owned */
     uint64_t fd_offset;     /* of gpa, bytes */
     bool rings;             /* holds rings of ours, nothing of the guest's */
+    bool control;           /* holds the control queue's ring and commands, nothing else */
     uint64_t serial;        /* differs between any two regions of this process */
     /* private */
     void *mapping;
