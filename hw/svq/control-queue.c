@@ -59,7 +59,6 @@ void control_queue_free(ControlQueue *cq)
 void control_queue_configure(ControlQueue *cq, const ControlQueueConfig *config)
 {
     cq->config = *config;
-    cq->begun = cq->device_broken = cq->full = false;
     cq->said_refused = cq->said_late = cq->said_own = false;
 }
 
@@ -221,7 +220,7 @@ static int take_command(ShadowVirtqueue *svq, unsigned int n, uint16_t id, bool 
         return 1;
     }
     slot = control_find_slot(svq, bytes);
-    if (!slot && !cq->device_broken && control_may_find_slot(cq, bytes)) {
+    if (!slot && control_may_find_slot(cq, bytes)) {
         vring_device_untake(&svq->guest, svq->guest.packed, id);
         svq_counter_add(&svq->counters.full, 1);
         cq->full = true;

@@ -46,6 +46,7 @@ struct ShadowVirtqueue {
     void *doorbell;                 /* NULL: device_kick */
     uint16_t index;
     bool notification_data;
+    bool held;                      /* running, but no handler is there yet */
     ControlQueue *control;          /* looks into the buffers; NULL: nobody does */
     void (*broken)(void *opaque);
     void *opaque;

@@ -401,7 +401,8 @@ int shadow_virtqueue_start(ShadowVirtqueue *svq, const ShadowVirtqueueConfig *co
     }
     aio_bh_init(&svq->work, work, svq);
     atomic_store(&svq->state, SVQ_QUEUE_RUNNING);
-    if (!svq->ctx) {
+    svq->held = config->held;
+    if (!svq->ctx || svq->held) {
         return 0;
     }
     aio_run_in(svq->ctx, attach_in_owner, &command);
@@ -413,6 +414,32 @@ int shadow_virtqueue_start(ShadowVirtqueue *svq, const ShadowVirtqueueConfig *co
         cleanup_rings(svq);
     }
     return command.ret;
+}
+
+static void release_in_owner(void *opaque)
+{
+    SvqCommand *command = opaque;
+    ShadowVirtqueue *svq = command->svq;
+
+    svq->held = false;
+    if (!svq_is_running(svq)) {
+        return;
+    }
+    attach_in_owner(command);
+    if (command->ret < 0) {
+        vring_fail(&svq->guest.error, "its kick descriptor cannot be waited for", NULL, 0,
+                   (uint64_t)svq->guest_kick.fd);
+        svq_break(svq, "guest", &svq->guest.error);
+    }
+}
+
+void shadow_virtqueue_release(ShadowVirtqueue *svq)
+{
+    SvqCommand command = { .svq = svq };
+
+    if (svq->held) {
+        aio_run_in(svq->ctx, release_in_owner, &command);
+    }
 }
 
 bool shadow_virtqueue_has_recovered(const ShadowVirtqueue *svq)
@@ -450,7 +477,7 @@ void shadow_virtqueue_resume(ShadowVirtqueue *svq, const VringAreas *guest)
     }
     svq->kick_polled = svq->call_polled = false;
     atomic_store(&svq->state, SVQ_QUEUE_RUNNING);
-    if (svq->ctx) {
+    if (svq->ctx && !svq->held) {
         aio_run_in(svq->ctx, attach_in_owner, &command);
         /* The descriptors are those that it was started with: they can be waited for. */
         g_warn_if_fail(command.ret == 0);
@@ -518,7 +545,7 @@ static void set_kick_in_owner(void *opaque)
     remove_handler(svq, &svq->kick_handler);
     svq->kick_polled = false;
     svq->guest_kick.fd = command->fd;
-    if (!svq_is_running(svq)) {
+    if (!svq_is_running(svq) || svq->held) {
         return;
     }
     if (add_handler(svq, &svq->guest_kick, &kick_ops, &svq->kick_handler) < 0) {

@@ -3,10 +3,10 @@
  * The state that control commands have made: for a VMM that migrates the guest, for the next svqd
  * after a kill, and for a person.
  *
- * How it works.  In the in-flight file the state has two places, written in turn, so that a kill in the
- * middle leaves the one before.  Which is newer is told by a number before it, and whether it is whole
- * by that number's seal and by the saved state's own checksum.  It is written before the guest has its
- * answer: a command that the guest believes to be done is in the file.
+ * How it works.  In the in-flight file the state has two places, written in turn, so that a kill in
+ * the middle leaves the one before.  Which is newer is told by a number before it, and whether it is
+ * whole by that number's seal and by the saved state's own checksum.  It is written before the guest
+ * has its answer: a command that the guest believes to be done is in the file.
  */
 #include "svq-device-internal.h"
 
@@ -103,10 +103,10 @@ void svq_control_reset_state(SvqControl *control)
         memcpy(command.mac, options->mac, sizeof(command.mac));
         net_ctrl_state_apply(control->state, &command);
     }
-    if ((options->promisc == ON_OFF_AUTO_ON ||
-         (options->promisc == ON_OFF_AUTO_AUTO && control->bridged)) &&
+    if ((options->promisc != ON_OFF_AUTO_AUTO || control->bridged) &&
         svq_has_feature(features, VIRTIO_NET_F_CTRL_RX)) {
-        command = (NetCtrlCommand){ .id = NET_CTRL_RX_PROMISC, .on = true };
+        command = (NetCtrlCommand){ .id = NET_CTRL_RX_PROMISC,
+                                    .on = options->promisc != ON_OFF_AUTO_OFF };
         net_ctrl_state_apply(control->state, &command);
     }
     svq_control_save_record(control);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The control queue of a device: which virtqueue it is, when it starts, and what waits for it.
+ * The control queue of a device: which virtqueue it is, where its rings lie, with a device or without.
  * See svq-control.h.
  */
 #include "svq-device-internal.h"
@@ -27,12 +27,7 @@
 
 G_STATIC_ASSERT(CONTROL_QUEUE_NUM * sizeof(VringDesc) <= AREA_BYTES);
 
-static SvqDevice *device_of(SvqControl *control)
-{
-    return control->dev;
-}
-
-static SvqQueue *queue_of(const SvqDevice *dev)
+SvqQueue *svq_control_queue(const SvqDevice *dev)
 {
     return dev->control.index >= 0 ? &dev->queues[dev->control.index] : NULL;
 }
@@ -44,7 +39,7 @@ bool svq_control_is(const SvqQueue *queue)
 
 bool svq_control_is_started(const SvqDevice *dev)
 {
-    const SvqQueue *queue = queue_of(dev);
+    const SvqQueue *queue = svq_control_queue(dev);
 
     return queue && queue->started;
 }
@@ -111,8 +106,9 @@ static gboolean control_event(int fd, GIOCondition condition, void *opaque)
     }
     /* Even if the device refused: that was said, and to stand still would be worse. */
     control->pairs_ready = control->pairs;
-    svq_device_update_queues(device_of(control));
-    svq_control_pairs_changed(device_of(control));
+    svq_control_release(control->dev);
+    svq_device_update_queues(control->dev);
+    svq_control_pairs_changed(control->dev);
     return G_SOURCE_CONTINUE;
 }
 
@@ -209,9 +205,7 @@ uint64_t svq_control_bridge_features(const SvqDevice *dev, uint64_t guest_featur
         svq_has_feature(guest_features, VIRTIO_NET_F_CTRL_VQ)) {
         return 0;
     }
-    if (options->promisc != ON_OFF_AUTO_OFF) {
-        wants |= has & VIRTIO_F_BIT(VIRTIO_NET_F_CTRL_RX);
-    }
+    wants |= has & VIRTIO_F_BIT(VIRTIO_NET_F_CTRL_RX);
     if (options->has_mac) {
         wants |= has & VIRTIO_F_BIT(VIRTIO_NET_F_CTRL_MAC_ADDR);
     }
@@ -246,7 +240,7 @@ static void find_limits(SvqDevice *dev)
     net_ctrl_limits_init(&control->device_limits, dev->shadow_features, config, sizeof(config));
 }
 
-/* The guest's driver has no use for a control queue, and so the device's state is that of a reset. */
+/* The guest's driver has no use for a control queue: the device's state is that of a reset. */
 static void forget_state(SvqControl *control)
 {
     control->device_limits = (NetCtrlLimits){ 0 };
@@ -414,209 +408,6 @@ void svq_control_describe_ring(const SvqQueue *queue, ShadowVirtqueueConfig *con
     control_queue_configure(control->queue, &commands);
 }
 
-/* Start. */
-
-/* Whether the VMM has said that the guest's ring begins at its beginning, and not where it stood. */
-static bool is_at_beginning(const SvqQueue *queue)
-{
-    const VringBase start = vring_base_start(queue->guest_packed);
-    const VringBase base = svq_queue_decode_base(queue, queue->base, queue->base_is_ours);
-
-    return !queue->base_is_ours && queue->told_base != queue->base && base.avail == start.avail;
-}
-
-/* Whether a VMM that was not always there calls another ring its guest's than the one before did. */
-static bool is_of_other_guest(const SvqQueue *queue)
-{
-    const struct SvqControlRing *ring = &queue->dev->control.ring;
-
-    return queue->dev->control.other_vmm &&
-           (ring->desc != queue->addr.desc || ring->driver != queue->addr.avail ||
-            ring->device != queue->addr.used);
-}
-
-bool svq_control_begins_anew(const SvqQueue *queue)
-{
-    const SvqControl *control = &queue->dev->control;
-
-    return svq_control_is(queue) && !control->orphaned && control->touched && !control->loaded &&
-           (is_at_beginning(queue) || is_of_other_guest(queue));
-}
-
-/* Whose state it is: of the driver that made it, if that goes on, or of a new one. */
-static void take_state(SvqQueue *queue, bool anew)
-{
-    SvqControl *control = &queue->dev->control;
-
-    control->ring = (struct SvqControlRing){ queue->addr.desc, queue->addr.avail, queue->addr.used };
-    control->other_vmm = false;
-    if (anew && !control->loaded && !shadow_virtqueue_goes_on(queue->svq)) {
-        svq_control_reset_state(control);
-    } else {
-        svq_control_save_record(control);
-    }
-}
-
-/* The state is ours until svq_control_begin(). */
-static void started(SvqControl *control)
-{
-    control->phase = SVQ_CONTROL_IDLE;
-    control->restores = !control->restored && !net_ctrl_state_is_empty(control->state);
-    svq_control_show(control);
-}
-
-int svq_control_start(SvqQueue *queue, GError **errp)
-{
-    const bool anew = is_at_beginning(queue) || is_of_other_guest(queue);
-    int ret;
-
-    if (queue->started) {
-        svq_queue_stop(queue);      /* it was alone, and is not any more */
-    }
-    ret = svq_queue_start(queue, errp);
-    if (ret == 0) {
-        take_state(queue, anew);
-        started(&queue->dev->control);
-    }
-    return ret;
-}
-
-int svq_control_start_alone(SvqDevice *dev, GError **errp)
-{
-    SvqControl *control = &dev->control;
-    SvqQueue *queue = queue_of(dev);
-    int ret;
-
-    if (!queue || queue->started || queue->refused) {
-        return 0;
-    }
-    if (!control->bridged && ((!dev->backend->rings_fixed && !control->waited) ||
-                              net_ctrl_state_is_empty(control->state))) {
-        return 0;
-    }
-    ret = svq_queue_start_alone(queue, errp);
-    if (ret == 0) {
-        control->restored = false;
-        started(control);
-    }
-    return ret;
-}
-
-static gboolean hold_over(void *opaque)
-{
-    SvqControl *control = opaque;
-
-    control->hold_source = 0;
-    control->waited = true;
-    svq_device_update_queues(device_of(control));
-    return G_SOURCE_REMOVE;
-}
-
-static bool bridges_pairs(const SvqDevice *dev)
-{
-    return dev->control.bridged && svq_has_feature(dev->shadow_features, VIRTIO_NET_F_MQ);
-}
-
-/* Whether the device has not answered yet that it uses the pair of @queue. */
-static bool needs_pairs(const SvqQueue *queue)
-{
-    return bridges_pairs(queue->dev) && queue->index / 2 >= queue->dev->control.pairs_ready;
-}
-
-bool svq_control_holds(SvqQueue *data)
-{
-    SvqDevice *dev = data->dev;
-    SvqControl *control = &dev->control;
-    SvqQueue *queue = queue_of(dev);
-    g_autoptr(GError) error = NULL;
-    bool restores;
-
-    if (!queue || queue->refused || dev->backend->rings_fixed) {
-        return false;
-    }
-    if (control->phase == SVQ_CONTROL_READY) {
-        svq_control_pairs_changed(dev);
-        return needs_pairs(data);
-    }
-    restores = queue->started ? control->restores
-                              : !control->restored && !net_ctrl_state_is_empty(control->state);
-    if (!restores && !needs_pairs(data)) {
-        return false;
-    }
-    if (queue->started) {
-        return true;
-    }
-    if (svq_queue_is_described(queue)) {
-        svq_queue_update(queue);
-        if (queue->refused) {
-            svq_device_update_queues(dev);      /* without it */
-        }
-        return true;
-    }
-    if (control->bridged || control->waited) {
-        if (svq_control_start_alone(dev, &error) < 0 || svq_device_driver_ok(dev, &error) < 0) {
-            svq_queue_refuse(queue, error);
-        }
-        svq_control_begin(dev);
-    } else if (!control->hold_source) {
-        control->hold_source = g_timeout_add(control->options.hold_ms, hold_over, control);
-    }
-    return !queue->refused && (queue->started || control->hold_source);
-}
-
-/* How many pairs the VMM has enabled; at least 1, which a device need not be told of. */
-static uint16_t count_pairs(const SvqDevice *dev)
-{
-    unsigned int n = 0;
-
-    while (2 * n + 1 < (unsigned int)dev->control.index &&
-           svq_queue_is_described(&dev->queues[2 * n]) &&
-           svq_queue_is_described(&dev->queues[2 * n + 1])) {
-        n++;
-    }
-    return (uint16_t)MAX(n, 1);
-}
-
-void svq_control_begin(SvqDevice *dev)
-{
-    SvqControl *control = &dev->control;
-    SvqQueue *queue = queue_of(dev);
-    g_autoptr(GError) error = NULL;
-    GArray *steps = NULL;
-
-    if (!queue || !queue->started || !dev->device_driver_ok || control->phase != SVQ_CONTROL_IDLE) {
-        return;
-    }
-    if (control->loaded &&
-        svq_has_feature(dev->guest_features & svq_control_own_features(dev),
-                        VIRTIO_NET_F_GUEST_ANNOUNCE)) {
-        control->announce = true;
-        vhost_user_server_config_changed(dev->server);
-    }
-    control->loaded = false;
-    if (bridges_pairs(dev)) {
-        const NetCtrlCommand command = { .id = NET_CTRL_MQ_VQ_PAIRS_SET,
-                                         .pairs = count_pairs(dev) };
-
-        net_ctrl_state_apply(control->state, &command);
-        control->pairs = command.pairs;
-    }
-    svq_control_show(control);
-    if (!control->restored) {
-        steps = net_ctrl_state_restore(control->state, &control->device_limits, &error);
-    }
-    if (error) {
-        g_warning("%s: the device cannot be brought to the state that the guest believes it to be "
-                  "in: %s", dev->id, error->message);
-    }
-    control->phase = SVQ_CONTROL_RESTORING;
-    control->restore_start = g_get_monotonic_time();
-    control->restore_commands = steps ? steps->len : 0;
-    control->through = false;
-    control->touched |= control->restore_commands > 0;
-    control_queue_begin(queue->svq, steps);
-}
-
 /* Without a device. */
 
 void svq_control_orphan(SvqDevice *dev)
@@ -652,43 +443,8 @@ void svq_control_adopt(SvqDevice *dev)
     SvqControl *control = &dev->control;
 
     if (control->orphaned) {
-        svq_queue_stop(queue_of(dev));
+        svq_queue_stop(svq_control_queue(dev));
         control->orphaned = false;
         control->index = -1;
-    }
-}
-
-/* Bridging: how many queue pairs the device shall use is what the VMM has enabled. */
-
-static gboolean update_pairs(void *opaque)
-{
-    SvqControl *control = opaque;
-    SvqDevice *dev = device_of(control);
-    NetCtrlCommand command = { .id = NET_CTRL_MQ_VQ_PAIRS_SET };
-    uint8_t bytes[NET_CTRL_HEADER_BYTES + sizeof(uint16_t)];
-    NetCtrlStep step = { .barrier = true };
-    GArray *steps;
-
-    control->pairs_source = 0;
-    command.pairs = count_pairs(dev);
-    if (command.pairs == control->pairs || !svq_control_is_started(dev)) {
-        return G_SOURCE_REMOVE;
-    }
-    control->pairs = command.pairs;
-    net_ctrl_encode(&command, bytes, sizeof(bytes));
-    step.bytes = g_bytes_new(bytes, sizeof(bytes));
-    steps = g_array_new(FALSE, FALSE, sizeof(step));
-    g_array_append_val(steps, step);
-    control_queue_send(queue_of(dev)->svq, steps);
-    return G_SOURCE_REMOVE;
-}
-
-void svq_control_pairs_changed(SvqDevice *dev)
-{
-    SvqControl *control = &dev->control;
-
-    if (control->index >= 0 && bridges_pairs(dev) && control->phase == SVQ_CONTROL_READY &&
-        !control->pairs_source) {
-        control->pairs_source = g_idle_add(update_pairs, control);
     }
 }

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * SvqControl: what an SvqDevice has for the control queue of a network device: which virtqueue that is,
- * the state that its commands have made, and how a device that was reset is brought back to it.
+ * SvqControl: what an SvqDevice has for the control queue of a network device: which virtqueue that
+ * is, the state that its commands have made, and how a device that was reset is brought back to it.
  *
- * How it works.  When the device side starts it is found out which virtqueue is the control queue and
- * whether we look into it.  If there is a state to restore, the control queue starts first, and
+ * How it works.  When the device side starts it is found out which virtqueue is the control queue
+ * and whether we look into it.  If there is a state to restore, the control queue starts first, and
  * the data queues when the device has answered all commands of ours; a device whose rings are fixed
  * has them all at once, and gets these commands right after DRIVER_OK.
  *
@@ -12,6 +12,11 @@
  * (QEMU), and says by enabling queues what it learns there; then the commands are all ours.
  * *Alone*: it has no ring of the guest's (yet).  *Orphaned*: it has no device, which is gone for a
  * while; the guest's commands run into their time limit, and it gets its error.
+ *
+ * The state belongs to the guest's driver.  It goes on with a ring that goes on, and is forgotten with
+ * one that begins anew; after a VMM has connected or svqd was killed, a ring that lies elsewhere is
+ * another guest's, and one at its beginning goes on only if its in-flight record says so.  Whether the
+ * device has the state, too, is another matter: it has not after a reset.
  *
  * Threads: the main thread, but for the callbacks of the ControlQueue, which are its owner's.
  */
@@ -110,32 +115,9 @@ void svq_control_disconnected(SvqDevice *dev);
 /* Whether @queue is the control queue, and we look into it. */
 bool svq_control_is(const SvqQueue *queue);
 
+/* The one that is; NULL: none. */
+SvqQueue *svq_control_queue(const SvqDevice *dev);
 bool svq_control_is_started(const SvqDevice *dev);
-
-/* Whether a driver begins with a device that is not fresh from a reset. */
-bool svq_control_begins_anew(const SvqQueue *queue);
-
-/* Starts the control queue, which is due, with the guest's ring. */
-int svq_control_start(SvqQueue *queue, GError **errp);
-
-/*
- * A data queue is due: whether it has to wait until the control queue is through.  Starts that if
- * it can.
- */
-bool svq_control_holds(SvqQueue *queue);
-
-/* Starts it alone, if it is needed and has not been started; @errp as usual. */
-int svq_control_start_alone(SvqDevice *dev, GError **errp);
-
-/* If the device listens: tells it what it needs to be told. */
-void svq_control_begin(SvqDevice *dev);
-
-/* The device side is gone: the guest's control queue is served without it; it is back. */
-void svq_control_orphan(SvqDevice *dev);
-void svq_control_adopt(SvqDevice *dev);
-
-/* Which data queues the VMM has enabled has changed. */
-void svq_control_pairs_changed(SvqDevice *dev);
 
 /* Describes the ring towards the device. */
 void svq_control_describe_ring(const SvqQueue *queue, ShadowVirtqueueConfig *config,
@@ -143,6 +125,39 @@ void svq_control_describe_ring(const SvqQueue *queue, ShadowVirtqueueConfig *con
 
 /* Describes a ring that no guest has. */
 void svq_control_describe_no_guest(SvqControl *control, VringConfig *config);
+
+/* The device side is gone: the guest's control queue is served without it; it is back. */
+void svq_control_orphan(SvqDevice *dev);
+void svq_control_adopt(SvqDevice *dev);
+
+/* svq-control-start.c */
+
+/* Whether a driver begins with a device that is not fresh from a reset. */
+bool svq_control_begins_anew(const SvqQueue *queue);
+
+/* Starts the control queue, which is due, with the guest's ring. */
+int svq_control_start(SvqQueue *queue, GError **errp);
+
+/* Starts it alone, if it is needed and has not been started; @errp as usual. */
+int svq_control_start_alone(SvqDevice *dev, GError **errp);
+
+/*
+ * A data queue is due: whether it has to wait until the control queue is through.  Starts that if
+ * it can.
+ */
+bool svq_control_holds(SvqQueue *queue);
+
+/* The same of a device whose rings are fixed: the queue is started, and held. */
+bool svq_control_shall_hold(const SvqQueue *queue);
+
+/* What is held goes on. */
+void svq_control_release(SvqDevice *dev);
+
+/* If the device listens: tells it what it needs to be told. */
+void svq_control_begin(SvqDevice *dev);
+
+/* Which data queues the VMM has enabled has changed. */
+void svq_control_pairs_changed(SvqDevice *dev);
 
 /* svq-control-state.c */
 

@@ -3,7 +3,8 @@
  * The inside of an SvqDevice, shared by its parts: svq-device.c (life, the device side's news),
  * svq-guest.c (what the VMM says), svq-backend.c (what the device is told), svq-iova.c (where it
  * finds memory), svq-memory.c (when that changes), svq-ring.c (the rings of a queue), svq-queue.c
- * (which queues run), svq-control.c (the control queue), svq-mode.c (who works the guest's rings) and svq-log.c (who logs, and where).
+ * (which queues run), svq-control*.c (the control queue), svq-mode.c (who works the guest's rings)
+ * and svq-log.c (who logs, and where).
  */
 #ifndef HW_SVQ_SVQ_DEVICE_INTERNAL_H
 #define HW_SVQ_SVQ_DEVICE_INTERNAL_H
@@ -37,7 +38,7 @@ struct SvqQueue {
     bool base_untold;           /* a device had the ring, is gone, and may still have used more of it */
     bool base_lost;             /* and nothing shows where it stands */
     uint32_t vmm_base;          /* what it said last */
-    int64_t told_base;          /* what it was told when it asked, since the last start; -1: it did not */
+    int64_t told_base;          /* what it was told, since the last start; -1: it did not ask */
     bool was_started;           /* since the VMM connected: what it says of the ring now counts */
     EventNotifier kick, call, err;
     SvqLogging *logging;        /* published to the queue by RCU; NULL: nothing is logged */

@@ -96,6 +96,9 @@ void svq_queue_refuse(SvqQueue *queue, const GError *error)
 {
     refuse(queue);
     g_warning("%s", error->message);
+    if (svq_control_is(queue)) {
+        svq_control_release(queue->dev);
+    }
 }
 
 void svq_queue_update(SvqQueue *queue)
@@ -119,6 +122,12 @@ void svq_queue_update(SvqQueue *queue)
         svq_device_stop(dev);
         svq_device_update_queues(dev);
         return;
+    }
+    if (queue->alone) {
+        svq_queue_stop(queue);
+        if (!dev->device_started) {
+            return;     /* it did not let go of the ring; all is tried again */
+        }
     }
     if (start_queue(queue, &error) == 0) {
         svq_mode_update(dev);   /* if it has something that cannot pass through */

@@ -184,6 +184,7 @@ static int start_shadow(SvqQueue *queue, const VringConfig *guest, GError **errp
     };
     int ret;
 
+    config.held = svq_control_shall_hold(queue);
     config.guest.inflight = svq_inflight_get(dev->inflight, queue->index, queue->num);
     ret = start_forwarding(queue, &config, errp);
     if (ret < 0) {

@@ -295,6 +295,30 @@ static void test_lies_in_restore(const void *data)
     control_rig_cleanup(&rig);
 }
 
+/* While ours wait for the guest's: they will not be sent, and the guest need not wait for them. */
+static void test_lies_while_ours_wait(const void *data)
+{
+    RigCommand command;
+    ControlRig rig;
+
+    control_rig_init(&rig, data);
+    control_rig_say(&rig, "VLAN_ADD 1");
+    control_rig_step(&rig);
+    command = control_rig_take(&rig);
+    control_queue_send(rig.svq, control_rig_steps("* VLAN_ADD 2\n"));
+    control_rig_say(&rig, "VLAN_ADD 3");
+    control_rig_step(&rig);
+    control_rig_take_nothing(&rig);
+    write_used(&rig, command.id, 100);
+    control_rig_step(&rig);
+    control_rig_expect_words("broken by the device: used length");
+    control_rig_hear(&rig, 0, NET_CTRL_ERR);
+    control_rig_hear(&rig, 1, NET_CTRL_ERR);
+    g_assert_cmpuint(rig.through, ==, 2);
+    g_assert_cmpuint(rig.failed, ==, 1);
+    control_rig_cleanup(&rig);
+}
+
 /* While the queue is stopped: the guest's commands wait for another device. */
 static void test_lies_at_stop(const void *data)
 {
@@ -333,6 +357,7 @@ int main(int argc, char **argv)
     control_rig_test_add("/control-device/id-twice", test_id_twice);
     control_rig_test_add("/control-device/lies-before-begin", test_lies_before_begin);
     control_rig_test_add("/control-device/lies-in-restore", test_lies_in_restore);
+    control_rig_test_add("/control-device/lies-while-ours-wait", test_lies_while_ours_wait);
     control_rig_test_add("/control-device/lies-at-stop", test_lies_at_stop);
     return g_test_run();
 }

@@ -169,6 +169,7 @@ static void test_command_outside(const void *data)
 
     for (i = 0; i < G_N_ELEMENTS(outside); i++) {
         VringSegment seg[2] = { outside[i], { CONTROL_RIG_LOW, 1, WRITE } };
+        g_autofree char *words = NULL;
         ControlRig rig;
 
         control_rig_init(&rig, data);
@@ -182,7 +183,8 @@ static void test_command_outside(const void *data)
         control_rig_answer(&rig, control_rig_take_text(&rig, "VLAN_ADD 1"), NET_CTRL_OK);
         control_rig_take_nothing(&rig);
         g_assert_cmpuint(shadow_virtqueue_return(rig.svq), ==, 0);
-        control_rig_expect_words("broken by the guest: buffer leaves the guest's memory");
+        words = control_rig_take_words();
+        g_assert_nonnull(strstr(words, "broken by the guest: buffer leaves the guest's memory"));
         /* The stop gives back what the device did. */
         control_rig_stop(&rig, false);
         control_rig_hear(&rig, 1, NET_CTRL_OK);

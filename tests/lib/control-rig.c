@@ -65,12 +65,10 @@ void control_rig_expect_words(const char *part)
 {
     g_autofree char *text = control_rig_take_words();
 
-    if (!strstr(text, part)) {
+    if (!strstr(text, part) || strchr(text, '\n') != text + strlen(text) - 1) {
         g_test_message("expected '%s', was '%s'", part, text);
         g_assert_not_reached();
     }
-    /* Said once. */
-    g_assert_null(strstr(strstr(text, part) + 1, part));
 }
 
 /* What the owner tells. */
@@ -130,7 +128,7 @@ void control_rig_start(ControlRig *rig)
         .guest_call_fd = rig->guest_call.fd,
         .guest_err_fd = rig->guest_err.fd,
         .device_kick_fd = rig->device_kick.fd,
-        .device_call_fd = rig->device_call.fd,
+        .device_call_fd = config->no_call ? -1 : rig->device_call.fd,
         .control = rig->queue,
         .broken = broken,
         .opaque = rig,

@@ -48,6 +48,7 @@ typedef struct ControlRigConfig {
     int64_t timeout_ns;                 /* 0: an hour */
     AioContext *ctx;
     bool mute;                          /* control_queue_begin() is for the test */
+    bool no_call;                       /* the device never calls: its ring is polled */
 } ControlRigConfig;
 
 typedef struct ControlRig {
@@ -93,6 +94,7 @@ void control_rig_cleanup(ControlRig *rig);
 
 /* Messages and warnings since the last time, a line each; free it. */
 char *control_rig_take_words(void);
+/* That was one line, with @part in it. */
 void control_rig_expect_words(const char *part);
 
 /* Stops the queue: where the guest's ring goes on.  @device_lost as shadow_virtqueue_stop(). */

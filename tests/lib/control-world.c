@@ -269,6 +269,17 @@ void control_world_await_taken(ControlWorld *w, unsigned int n)
     }
 }
 
+void control_world_await_buffers(ControlWorld *w, unsigned int q, uint64_t n)
+{
+    const int64_t end_us = g_get_monotonic_time() + WAIT_US;
+
+    while (rig_stats(&w->rig, q).counters.buffers < n) {
+        g_assert_cmpint(g_get_monotonic_time(), <, end_us);
+        peer_pump();
+        g_thread_yield();
+    }
+}
+
 bool control_world_has_ring(const ControlWorld *w, unsigned int q)
 {
     return w->rig.fake.rings[q].started;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A whole shadowed network device with a control queue: a device of paper (lib/fake-device.h), or a vDPA
- * device on the model, whose control queue works by itself (lib/ctrl-device.h), and a guest that
- * sends commands.
+ * A whole shadowed network device with a control queue: a device of paper (lib/fake-device.h), or a
+ * vDPA device on the model, whose control queue works by itself (lib/ctrl-device.h), and a guest
+ * that sends commands.
  *
  *   ControlWorld w;
  *   control_world_init(&w, &(ControlWorldConfig){ 0 });
@@ -11,8 +11,8 @@
  *   control_world_assert_state(&w, "RX_PROMISC on\n");
  *   control_world_cleanup(&w);
  *
- * The guest's rings 0 and 1 are the first queue pair, or 0 to 3 two of them, without a control queue;
- * else ring 2 is its control queue, whatever the virtqueue's index.
+ * The guest's rings 0 and 1 are the first queue pair, or 0 to 3 two of them, without a control
+ * queue; else ring 2 is its control queue, whatever the virtqueue's index.
  */
 #ifndef TESTS_LIB_CONTROL_WORLD_H
 #define TESTS_LIB_CONTROL_WORLD_H
@@ -71,8 +71,8 @@ void control_world_init(ControlWorld *w, const ControlWorldConfig *config);
 void control_world_cleanup(ControlWorld *w);
 
 /*
- * svqd ends, and the next one begins, with the in-flight file @inflight; the device has been reset.  The
- * VMM and its guest live on, but are not connected.
+ * svqd ends, and the next one begins, with the in-flight file @inflight; the device has been reset.
+ * The VMM and its guest live on, but are not connected.
  */
 void control_world_restart(ControlWorld *w, const char *inflight);
 
@@ -106,6 +106,9 @@ void control_world_await_running(ControlWorld *w);
 
 /* Runs the main loop until the device has taken @n commands since it was made. */
 void control_world_await_taken(ControlWorld *w, unsigned int n);
+
+/* Runs the main loop until @n buffers of virtqueue @q were forwarded since svqd began. */
+void control_world_await_buffers(ControlWorld *w, unsigned int q, uint64_t n);
 
 /* Whether the device has data ring @q. */
 bool control_world_has_ring(const ControlWorld *w, unsigned int q);

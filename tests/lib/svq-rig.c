@@ -95,7 +95,9 @@ void rig_init(Rig *rig, const RigConfig *config)
         .queue_size = config->queue_size,
         .lenient_base = config->lenient_base,
         .mode = config->mode,
-        .control.promisc = ON_OFF_AUTO_OFF,     /* these tests are of other queues */
+        /* These tests are of other queues. */
+        .withheld = config->guest_features & VIRTIO_F_BIT(VIRTIO_NET_F_CTRL_VQ)
+                        ? 0 : VIRTIO_F_BIT(VIRTIO_NET_F_CTRL_VQ),
     };
     g_autoptr(GError) err = NULL;
 

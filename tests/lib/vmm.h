@@ -58,7 +58,7 @@ typedef struct Vmm {
     uint32_t num;           /* size of the rings */
     VmmRegion regions[VMM_REGIONS];
     VmmRing rings[VMM_RINGS];
-    uint32_t wire[VMM_RINGS];       /* the virtqueue that each is; the same index, unless a test changes it */
+    uint32_t wire[VMM_RINGS];   /* the virtqueue that each is; the same, unless a test changes it */
 } Vmm;
 
 /* A message of a script: what it carries follows from the request, @index and @value. */

@@ -145,7 +145,7 @@ static void await_sleep(const World *w)
     }
 }
 
-static void run_traffic(const void *data, int64_t poll_max_ns, bool event_idx, uint32_t num)
+static void run_traffic(const void *data, int64_t poll_max_ns, ControlRigConfig config)
 {
     const AioPollParams params = { .max_ns = poll_max_ns };
     const unsigned int n = (unsigned int)random_steps(COMMANDS);
@@ -153,7 +153,7 @@ static void run_traffic(const void *data, int64_t poll_max_ns, bool event_idx, u
     Random random = { random_seed() };
     World w;
 
-    world_init(&w, data, &params, (ControlRigConfig){ .event_idx = event_idx, .shadow_num = num });
+    world_init(&w, data, &params, config);
     world_start_device(&w);
     while (heard < n) {
         uint32_t cookie = 0, len = 0;
@@ -179,17 +179,22 @@ static void run_traffic(const void *data, int64_t poll_max_ns, bool event_idx, u
 
 static void test_traffic(const void *data)
 {
-    run_traffic(data, 0, false, 0);
+    run_traffic(data, 0, (ControlRigConfig){ .no_call = false });
 }
 
 static void test_traffic_polled(const void *data)
 {
-    run_traffic(data, 50000, true, 0);
+    run_traffic(data, 50000, (ControlRigConfig){ .event_idx = true });
 }
 
 static void test_traffic_short_ring(const void *data)
 {
-    run_traffic(data, 0, true, 4);
+    run_traffic(data, 0, (ControlRigConfig){ .event_idx = true, .shadow_num = 4 });
+}
+
+static void test_traffic_no_call(const void *data)
+{
+    run_traffic(data, 0, (ControlRigConfig){ .no_call = true, .shadow_num = 4 });
 }
 
 /* A thousand of ours, and the guest's behind them. */
@@ -262,6 +267,59 @@ static void test_time_limit_of_all(const void *data)
     world_cleanup(&w);
 }
 
+/* Each has its own time, in whatever slots they are: true if the first was heard of before the second. */
+static bool hear_one_by_one(World *w)
+{
+    ControlRig *rig = &w->rig;
+    const uint64_t before = control_queue_get_counters(rig->queue).timed_out;
+    unsigned int answered, first, second;
+    RigCommand command;
+    bool alone;
+    int64_t sent;
+
+    answered = control_rig_say(rig, "VLAN_ADD 1");
+    control_rig_await(&rig->device_kick);
+    command = control_rig_take(rig);
+    vring_device_enable_kick(&rig->device, rig->shadow.packed);
+    first = control_rig_say(rig, "VLAN_ADD 2");
+    control_rig_await(&rig->device_kick);
+    sent = g_get_monotonic_time();
+    control_rig_take(rig);
+    control_rig_answer(rig, command, NET_CTRL_OK);
+    await_used(rig);
+    control_rig_hear(rig, answered, NET_CTRL_OK);
+
+    /* It gets the place of the one that was answered. */
+    while (g_get_monotonic_time() < sent + LIMIT_NS / 2000) {
+        g_usleep(1000);
+    }
+    vring_device_enable_kick(&rig->device, rig->shadow.packed);
+    second = control_rig_say(rig, "VLAN_ADD 3");
+    control_rig_await(&rig->device_kick);
+    control_rig_take(rig);
+    await_used(rig);
+    alone = control_queue_get_counters(rig->queue).timed_out == before + 1;
+    control_rig_hear(rig, first, NET_CTRL_ERR);
+    await_used(rig);
+    control_rig_hear(rig, second, NET_CTRL_ERR);
+    vring_device_enable_kick(&rig->device, rig->shadow.packed);
+    return alone;
+}
+
+static void test_time_limit_of_each(const void *data)
+{
+    unsigned int i;
+    World w;
+
+    world_init(&w, data, NULL, (ControlRigConfig){ .timeout_ns = LIMIT_NS });
+    /* A machine that is busy may let both pass before it looks, but not each time. */
+    for (i = 0; i < 10 && !hear_one_by_one(&w); i++) {
+    }
+    g_assert_cmpuint(i, <, 10);
+    g_free(control_rig_take_words());
+    world_cleanup(&w);
+}
+
 /* Over while nobody works the queue: then it is found out when somebody does. */
 static void test_time_limit_while_detached(const void *data)
 {
@@ -281,13 +339,14 @@ static void test_time_limit_while_detached(const void *data)
 }
 
 /* The device does it all the same: what takes that back goes out, though the guest says nothing. */
-static void check_late(const void *data, int64_t poll_max_ns)
+static void check_late(const void *data, bool no_call)
 {
-    const AioPollParams params = { .max_ns = poll_max_ns };
+    const AioPollParams params = { .max_ns = 0 };
     RigCommand late;
     World w;
 
-    world_init(&w, data, &params, (ControlRigConfig){ .timeout_ns = LIMIT_NS });
+    world_init(&w, data, &params,
+               (ControlRigConfig){ .timeout_ns = LIMIT_NS, .no_call = no_call });
     control_rig_say(&w.rig, "VLAN_ADD 1");
     control_rig_await(&w.rig.device_kick);
     late = control_rig_take(&w.rig);
@@ -304,8 +363,12 @@ static void check_late(const void *data, int64_t poll_max_ns)
 
 static void test_late(const void *data)
 {
-    check_late(data, 0);
-    check_late(data, INT64_C(1000000));
+    check_late(data, false);
+}
+
+static void test_late_polled(const void *data)
+{
+    check_late(data, true);
 }
 
 static void test_sleeps_before_begin(const void *data)
@@ -323,13 +386,13 @@ static void test_sleeps_before_begin(const void *data)
 }
 
 /* What lies in the ring of a device that broke the rules stays there, and wakes nobody. */
-static void check_sleeps_when_device_broke(const void *data, int64_t poll_max_ns)
+static void check_sleeps_when_device_broke(const void *data, bool no_call)
 {
-    const AioPollParams params = { .max_ns = poll_max_ns };
+    const AioPollParams params = { .max_ns = 0 };
     unsigned int c;
     World w;
 
-    world_init(&w, data, &params, (ControlRigConfig){ .mute = false });
+    world_init(&w, data, &params, (ControlRigConfig){ .no_call = no_call });
     for (c = 0; c < CONTROL_QUEUE_SLOTS + 1; c++) {
         control_rig_say(&w.rig, "VLAN_ADD 1");
     }
@@ -346,17 +409,55 @@ static void check_sleeps_when_device_broke(const void *data, int64_t poll_max_ns
 
     shadow_virtqueue_detach(w.rig.svq);
     shadow_virtqueue_resume(w.rig.svq, &w.rig.guest.areas);
-    await_sleep(&w);
     control_rig_say(&w.rig, "VLAN_ADD 1");
     await_used(&w.rig);
     control_rig_hear(&w.rig, c, NET_CTRL_ERR);
+    await_sleep(&w);
     world_cleanup(&w);
 }
 
 static void test_sleeps_when_device_broke(const void *data)
 {
-    check_sleeps_when_device_broke(data, 0);
-    check_sleeps_when_device_broke(data, INT64_C(100000));
+    check_sleeps_when_device_broke(data, false);
+}
+
+static void test_sleeps_when_polled_device_broke(const void *data)
+{
+    check_sleeps_when_device_broke(data, true);
+}
+
+/* Whatever is wrong with one queue, its neighbour in the same thread is served. */
+static void test_neighbour(const void *data)
+{
+    ControlRigConfig config = *(const ControlRigConfig *)data;
+    ControlRig neighbour;
+    unsigned int i, c;
+    World w;
+
+    world_init(&w, data, NULL, (ControlRigConfig){ .mute = false });
+    config.ctx = iothread_get_aio_context(w.iothread);
+    control_rig_init(&neighbour, &config);
+    vring_driver_enable_call(&neighbour.driver, neighbour.guest.packed);
+    for (i = 0; i < CONTROL_QUEUE_SLOTS + 1; i++) {
+        control_rig_say(&w.rig, "VLAN_ADD 1");
+    }
+    control_rig_await(&w.rig.device_kick);
+    for (i = 0; i < 10; i++) {
+        if (i == 5) {
+            /* Until here its device was silent, now it lies. */
+            control_rig_use(&w.rig, control_rig_take(&w.rig).id, 100);
+        }
+        vring_device_enable_kick(&neighbour.device, neighbour.shadow.packed);
+        c = control_rig_say(&neighbour, "VLAN_ADD 2");
+        control_rig_await(&neighbour.device_kick);
+        control_rig_answer(&neighbour, control_rig_take(&neighbour), NET_CTRL_OK);
+        await_used(&neighbour);
+        control_rig_hear(&neighbour, c, NET_CTRL_OK);
+    }
+    await_counter(&w.rig.broken, 1);
+    control_rig_expect_words("broken by the device");
+    control_rig_cleanup(&neighbour);
+    world_cleanup(&w);
 }
 
 /* A queue that the guest broke does nothing any more, not even when the time of a command is over. */
@@ -415,15 +516,21 @@ int main(int argc, char **argv)
     control_rig_test_add("/control-queue-threads/traffic", test_traffic);
     control_rig_test_add("/control-queue-threads/traffic-polled", test_traffic_polled);
     control_rig_test_add("/control-queue-threads/traffic-short-ring", test_traffic_short_ring);
+    control_rig_test_add("/control-queue-threads/traffic-no-call", test_traffic_no_call);
     control_rig_test_add("/control-queue-threads/restore", test_restore);
     control_rig_test_add("/control-queue-threads/time-limit", test_time_limit);
     control_rig_test_add("/control-queue-threads/time-limit-of-all", test_time_limit_of_all);
+    control_rig_test_add("/control-queue-threads/time-limit-of-each", test_time_limit_of_each);
     control_rig_test_add("/control-queue-threads/time-limit-while-detached",
                          test_time_limit_while_detached);
     control_rig_test_add("/control-queue-threads/late", test_late);
+    control_rig_test_add("/control-queue-threads/late-polled", test_late_polled);
     control_rig_test_add("/control-queue-threads/sleeps-before-begin", test_sleeps_before_begin);
     control_rig_test_add("/control-queue-threads/sleeps-when-device-broke",
                          test_sleeps_when_device_broke);
+    control_rig_test_add("/control-queue-threads/sleeps-when-polled-device-broke",
+                         test_sleeps_when_polled_device_broke);
+    control_rig_test_add("/control-queue-threads/neighbour", test_neighbour);
     control_rig_test_add("/control-queue-threads/sleeps-when-guest-broke",
                          test_sleeps_when_guest_broke);
     control_rig_test_add("/control-queue-threads/dirty-log-first", test_dirty_log_first);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A VMM that keeps the guest's control queue to itself, as QEMU does, in front of a device that has one:
- * the device is told by us what it needs to be told.
+ * A VMM that keeps the guest's control queue to itself, as QEMU does, in front of a device that has
+ * one: the device is told by us what it needs to be told.
  */
 #include "lib/control-world.h"
 
@@ -137,12 +137,13 @@ static void test_options(void)
     } cases[] = {
         { false, ON_OFF_AUTO_AUTO, 0, "MQ_VQ_PAIRS_SET 1; RX_PROMISC on" },
         { false, ON_OFF_AUTO_ON, 0, "MQ_VQ_PAIRS_SET 1; RX_PROMISC on" },
-        { false, ON_OFF_AUTO_OFF, 0, "MQ_VQ_PAIRS_SET 1" },
-        { true, ON_OFF_AUTO_OFF, 0, MAC_SET "; MQ_VQ_PAIRS_SET 1" },
+        { false, ON_OFF_AUTO_OFF, 0, "MQ_VQ_PAIRS_SET 1; RX_PROMISC off" },
+        { true, ON_OFF_AUTO_OFF, 0, MAC_SET "; MQ_VQ_PAIRS_SET 1; RX_PROMISC off" },
         { true, ON_OFF_AUTO_AUTO, CONTROL_WORLD_MQ, MAC_SET "; RX_PROMISC on" },
         { true, ON_OFF_AUTO_AUTO, CONTROL_WORLD_MQ | CONTROL_WORLD_CTRL_RX, MAC_SET },
         { true, ON_OFF_AUTO_AUTO, CONTROL_WORLD_MQ | CONTROL_WORLD_CTRL_MAC, "RX_PROMISC on" },
-        { false, ON_OFF_AUTO_OFF, CONTROL_WORLD_MQ, "" },
+        { false, ON_OFF_AUTO_OFF, CONTROL_WORLD_MQ, "RX_PROMISC off" },
+        { false, ON_OFF_AUTO_OFF, CONTROL_WORLD_MQ | CONTROL_WORLD_CTRL_RX, "" },
         { true, ON_OFF_AUTO_AUTO,
           CONTROL_WORLD_MQ | CONTROL_WORLD_CTRL_RX | CONTROL_WORLD_CTRL_MAC, "" },
         { true, ON_OFF_AUTO_ON, VIRTIO_NET_CTRL_FEATURES, "" },

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The state of a control queue in the hands of others: the VMM that saves and loads it, and the in-flight
- * file after a kill; and how long it takes to bring a device to a large one.
+ * The state of a control queue in the hands of others: the VMM that saves and loads it, and the
+ * in-flight file after a kill; and how long it takes to bring a device to a large one.
  */
 #include <fcntl.h>
 #include <glib/gstdio.h>
@@ -325,7 +325,8 @@ static void places_free(Places *places)
     g_free(places->bytes[1]);
 }
 
-static void put(const Places *places, unsigned int place, size_t offset, const void *bytes, size_t n)
+static void put(const Places *places, unsigned int place, size_t offset, const void *bytes,
+                size_t n)
 {
     g_assert_cmpint(pwrite(places->fd, bytes, n, places->at[place] + (off_t)offset), ==, n);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The control queue of a vDPA device on the model of the kernel: shadowed while the data queues pass
- * through, in an address space of its own, or left unseen where there is none.
+ * The control queue of a vDPA device on the model of the kernel: shadowed while the data queues
+ * pass through, in an address space of its own, or left unseen where there is none.
  */
 #include <errno.h>
 #include <string.h>
@@ -19,7 +19,7 @@
 typedef enum Kind {
     SIM,                /* like vdpa_sim_net */
     MLX5,               /* the rings of the data queues have a group of their own, too */
-    ONE_SPACE,          /* the control queue is a group of its own, but there is nowhere to put it */
+    ONE_SPACE,          /* the control queue is a group of its own, but there is no other space */
     FIXED,              /* like SIM, but takes rings before DRIVER_OK only */
     KINDS
 } Kind;
@@ -103,7 +103,7 @@ static void assert_passes(ControlWorld *w, bool data, bool control)
     g_assert_true(mode_passes_through(&w->rig, w->index) == control);
 }
 
-/* Data queues pass through, and commands are seen; whatever they name, it is not among the guest's. */
+/* Data queues pass through, and commands are seen, in a space without the guest's memory. */
 static void test_passthrough(gconstpointer data)
 {
     const Kind kind = GPOINTER_TO_INT(data) / 2;

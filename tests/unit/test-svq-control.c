@@ -3,6 +3,9 @@
  * The control queue of a shadowed network device: which virtqueue it is, whose state its commands
  * make, and what becomes of it when the guest's driver, its VMM or the device begins anew.
  */
+#include <errno.h>
+#include <string.h>
+
 #include "lib/control-world.h"
 
 /* A state, and the commands that make it; in this order they restore it. */
@@ -184,6 +187,54 @@ static void test_restored_with_fixed_rings(void)
     control_world_cleanup(&w);
 }
 
+/* It has its data rings meanwhile, but nothing of the guest's is in them, whatever else changes. */
+static void test_fixed_rings_are_held(void)
+{
+    VringSegment seg[1];
+    ControlWorld w;
+    Vmm *v = &w.rig.vmm;
+
+    begin(&w, &(ControlWorldConfig){ .prepare = fix_rings });
+    ctrl_device_set(w.ctrl, &(CtrlDeviceKnobs){ .never = true });
+    control_world_replace_device(&w);
+    control_world_await_taken(&w, RESTORED + 1);
+    g_assert_true(control_world_has_ring(&w, 1));
+    vmm_add(v, 1, vmm_buffer_gpa(1, 0), 100, 0);
+    v->regions[VMM_DATA].size *= 2;
+    vmm_do(v, VHOST_USER_SET_MEM_TABLE, 0, 0);
+    vmm_do(v, VHOST_USER_SET_VRING_KICK, 1, 0);
+    vmm_do(v, VHOST_USER_SET_VRING_CALL, 1, 0);
+    g_assert_cmpuint(ctrl_device_get_stats(w.ctrl).answered, ==, RESTORED);
+    g_assert_cmpuint(rig_stats(&w.rig, 1).counters.buffers, ==, 0);
+    ctrl_device_set(w.ctrl, &(CtrlDeviceKnobs){ 0 });
+    control_world_await_commands(&w, RESTORE);
+    control_world_await_buffers(&w, 1, 1);
+    fake_device_put(&w.rig.fake, 1, fake_device_take(&w.rig.fake, 1, seg), 0);
+    g_assert_cmphex(seg->addr, ==, vmm_buffer_gpa(1, 0));
+    control_world_cleanup(&w);
+}
+
+/* They are taken back while they are held: the device goes, the VMM goes, svqd ends. */
+static void test_stopped_while_held(void)
+{
+    ControlWorld w;
+
+    begin(&w, &(ControlWorldConfig){ .prepare = fix_rings });
+    ctrl_device_set(w.ctrl, &(CtrlDeviceKnobs){ .never = true });
+    control_world_replace_device(&w);
+    control_world_await_taken(&w, RESTORED + 1);
+    control_world_replace_device(&w);
+    control_world_await_taken(&w, RESTORED + 2);
+    control_world_pause(&w);
+    g_assert_cmpuint(w.rig.vmm.rings[1].base, ==, 0);
+    ctrl_device_set(w.ctrl, &(CtrlDeviceKnobs){ 0 });
+    g_free(control_world_take_commands(&w));
+    control_world_go_on(&w);
+    control_world_await_commands(&w, RESTORE);
+    control_world_replace_device(&w);
+    control_world_cleanup(&w);
+}
+
 /* Messages in any order: what the VMM says of rings 0, 1 and 2, and DRIVER_OK (D). */
 static void say(ControlWorld *w, const char *order, bool go_on)
 {
@@ -276,7 +327,7 @@ static void test_reset_without_a_word(void)
     }
 }
 
-/* The same after a pause in which nothing had been commanded yet: base 0 was asked for, and meant. */
+/* The same after a pause before the first command: there base 0 was asked for, and meant. */
 static void test_reset_after_early_pause(void)
 {
     ControlWorld w;
@@ -339,6 +390,16 @@ static void test_other_vmm_begins(void)
     control_world_start(&w);
     control_world_assert_state(&w, "");
     control_world_assert_commands(&w, "");
+    make_state(&w);
+    w.config.guest_packed = true;
+    control_world_start(&w);
+    control_world_assert_state(&w, "");
+    control_world_assert_commands(&w, "");
+    make_state(&w);
+    w.config.guest_packed = false;
+    control_world_start(&w);
+    control_world_assert_state(&w, "");
+    control_world_assert_commands(&w, "");
     control_world_cleanup(&w);
 }
 
@@ -390,6 +451,28 @@ static void test_control_ring_never_comes(void)
         control_world_assert_state(&w, STATE "VLAN_ADD 9\n");
         control_world_cleanup(&w);
     }
+}
+
+/* It comes after all, and the device does not let go of the one for the state's sake. */
+static void test_lone_ring_is_not_given_back(void)
+{
+    ControlWorld w;
+
+    begin(&w, &(ControlWorldConfig){ .options = { .hold_ms = 20 } });
+    control_world_pause(&w);
+    control_world_replace_device(&w);
+    say(&w, "01D", true);
+    control_world_await_commands(&w, RESTORE);
+    control_world_await_running(&w);
+    w.rig.fake.fails = "stop:2";
+    w.rig.fake.fail_with = EIO;
+    say(&w, "2", true);
+    control_world_await_commands(&w, RESTORE);
+    w.rig.fake.fails = NULL;
+    control_world_await_running(&w);
+    control_world_do(&w, "VLAN_ADD 9");
+    control_world_assert_state(&w, STATE "VLAN_ADD 9\n");
+    control_world_cleanup(&w);
 }
 
 /* It comes after all, and is another driver's: the device, restored meanwhile, is reset. */
@@ -619,6 +702,8 @@ int main(int argc, char **argv)
     g_test_add_func("/svq-control/withheld", test_withheld);
     rig_test_add("/svq-control/restored-before-data", test_restored_before_data);
     g_test_add_func("/svq-control/restored-with-fixed-rings", test_restored_with_fixed_rings);
+    g_test_add_func("/svq-control/fixed-rings-are-held", test_fixed_rings_are_held);
+    g_test_add_func("/svq-control/stopped-while-held", test_stopped_while_held);
     g_test_add_func("/svq-control/pause", test_pause);
     g_test_add_func("/svq-control/reset-by-status", test_reset_by_status);
     g_test_add_func("/svq-control/reset-without-a-word", test_reset_without_a_word);
@@ -628,6 +713,7 @@ int main(int argc, char **argv)
     g_test_add_func("/svq-control/other-vmm-begins", test_other_vmm_begins);
     g_test_add_func("/svq-control/other-vmm-goes-on", test_other_vmm_goes_on);
     g_test_add_func("/svq-control/control-ring-never-comes", test_control_ring_never_comes);
+    g_test_add_func("/svq-control/lone-ring-is-not-given-back", test_lone_ring_is_not_given_back);
     g_test_add_func("/svq-control/control-ring-comes-late", test_control_ring_comes_late);
     g_test_add_func("/svq-control/control-ring-is-wrong", test_control_ring_is_wrong);
     g_test_add_func("/svq-control/orphan-answers", test_orphan_answers);

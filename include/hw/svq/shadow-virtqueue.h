@@ -59,6 +59,7 @@ typedef struct ShadowVirtqueueConfig {
     void *doorbell;
     uint16_t index;             /* of the virtqueue, which the store names */
     bool notification_data;     /* NOTIFICATION_DATA is negotiated with the device */
+    bool held;                  /* nothing is forwarded before shadow_virtqueue_release() */
     ControlQueue *control;      /* looks into the buffers, and is configured; NULL: nobody does */
     /* The queue has just broken; in the owner's thread. */
     void (*broken)(void *opaque);
@@ -93,6 +94,9 @@ void shadow_virtqueue_free(ShadowVirtqueue *svq);
  */
 int shadow_virtqueue_start(ShadowVirtqueue *svq, const ShadowVirtqueueConfig *config,
                            GError **errp);
+
+/* Main thread, while started or detached.  A queue that was started held forwards from now on. */
+void shadow_virtqueue_release(ShadowVirtqueue *svq);
 
 /* Main thread, while started.  Whether there was an in-flight record of an earlier life. */
 bool shadow_virtqueue_has_recovered(const ShadowVirtqueue *svq);

@@ -41,7 +41,10 @@ typedef enum SvqMode { SVQ_MODE_SHADOW, SVQ_MODE_PASSTHROUGH, SVQ_MODE_AUTO } Sv
 typedef struct SvqControlOptions {
     bool has_mac;
     uint8_t mac[6];             /* the device's address, until the guest says another */
-    /* The device receives everything; auto: if the guest's control queue stays with the VMM. */
+    /*
+     * Whether the device receives everything, until the guest says otherwise; auto: it does if the
+     * guest's control queue stays with the VMM, else nothing is said.
+     */
     OnOffAuto promisc;
     uint32_t timeout_ms;        /* for a command; 0: 5000 */
     /* How long other queues wait for the guest's control queue if there is a state; 0: 1000. */
