@@ -2,14 +2,16 @@
 /*
  * A control command in the guest's memory: fetched once, and answered there.
  *
- * How it works.  The guest's elements may lie anywhere and straddle regions, and the map may be another
- * when the answer comes: each byte is looked up when it is copied.
+ * How it works.  The guest's elements may lie anywhere and straddle regions, and the map may be
+ * another when the answer comes: each byte is looked up when it is copied.
  */
 #include "control-queue-internal.h"
 
 #include <string.h>
 
-/* Where guest address @gpa lies, and @part, how many of @n bytes follow it there.  NULL: nowhere. */
+/*
+ * Where guest address @gpa lies, and @part, how many of @n bytes follow it there.  NULL: nowhere.
+ */
 static uint8_t *find_part(const MemoryMap *map, uint64_t gpa, uint64_t n, uint64_t *part)
 {
     const MemoryRange *range = memory_map_find(map, gpa);

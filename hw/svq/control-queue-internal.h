@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The inside of a ControlQueue, shared by the way of a command (control-queue.c), the guest's memory
- * (control-queue-guest.c), commands of our own (control-queue-own.c) and the time limit
+ * The inside of a ControlQueue, shared by the way of a command (control-queue.c), the guest's
+ * memory (control-queue-guest.c), commands of our own (control-queue-own.c) and the time limit
  * (control-queue-time.c).
  *
- * How it works.  Each command that the device has occupies a slot.  A slot whose time is over is lost:
- * the guest has its answer, but the device may still write there, so nobody else gets the slot
- * before the device has given it back.  One slot is large, for a table of addresses; commands that
- * need it follow each other.
+ * How it works.  Each command that the device has occupies a slot.  A slot whose time is over is
+ * lost: the guest has its answer, but the device may still write there, so nobody else gets the
+ * slot before the device has given it back.  One slot is large, for a table of addresses; commands
+ * that need it follow each other.
  *
  * Threads: the owner of the queue, but for what control-queue.h says.
  */
@@ -101,7 +101,9 @@ void control_ignore_device(ShadowVirtqueue *svq);
 
 /* control-queue-guest.c */
 
-/* Copies the command in @seg[0..n) to @bytes, which has room.  0, or -EPROTO with the ring's error. */
+/*
+ * Copies the command in @seg[0..n) to @bytes, which has room.  0, or -EPROTO with the ring's error.
+ */
 int control_copy_command(ShadowVirtqueue *svq, const VringSegment *seg, unsigned int n,
                          uint8_t *bytes);
 

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Control commands of our own: those that begin() and send() gave, and those that take back what the
- * device did too late.
+ * Control commands of our own: those that begin() and send() gave, and those that take back what
+ * the device did too late.
  *
- * How it works.  They are sent in their order, as many at once as there are slots; one with a barrier
- * waits until nothing is in flight, and so takes effect after all before it.  What was done too late
- * is taken back when nothing is in flight that could change the state, with commands made then:
- * whatever the guest has reached in between is in them.
+ * How it works.  They are sent in their order, as many at once as there are slots; one with a
+ * barrier waits until nothing is in flight, and so takes effect after all before it.  What was done
+ * too late is taken back when nothing is in flight that could change the state, with commands made
+ * then: whatever the guest has reached in between is in them.
  */
 #include "control-queue-internal.h"
 

@@ -390,7 +390,8 @@ static void break_device(ShadowVirtqueue *svq)
         return;                 /* it is being stopped, which settles what is in flight */
     }
     words = vring_error_to_string(&svq->shadow.error);
-    g_warning("%s: broken by the device: %s; commands are answered with an error", svq->name, words);
+    g_warning("%s: broken by the device: %s; commands are answered with an error", svq->name,
+              words);
     svq_counter_add(&svq->counters.errors, 1);
     control_drop_own(cq);
     for (i = CONTROL_QUEUE_SLOTS; i-- > 0;) {

@@ -3,14 +3,15 @@
  * ControlQueue: what makes of a ShadowVirtqueue one whose buffers are looked into, the control
  * queue of a network device (virtio 1.3, section 5.1.6.5).
  *
- * How it works.  A command is copied once, into memory of ours, checked there, and offered to the device
- * from a second copy, in memory that the device reaches and the guest does not: one element with the
- * command, one for the answer.  What the device acknowledges becomes part of the state; only then
- * the guest has its answer.  What is wrong is answered by us, and the device never sees it.
+ * How it works.  A command is copied once, into memory of ours, checked there, and offered to the
+ * device from a second copy, in memory that the device reaches and the guest does not: one element
+ * with the command, one for the answer.  What the device acknowledges becomes part of the state;
+ * only then the guest has its answer.  What is wrong is answered by us, and the device never sees
+ * it.
  *
- * A command that the device does not answer within the time limit is answered with an error, and the
- * queue goes on.  If the device does it all the same, later, the state's own commands of that class
- * follow, so that it ends where the guest believes it to be.
+ * A command that the device does not answer within the time limit is answered with an error, and
+ * the queue goes on.  If the device does it all the same, later, the state's own commands of that
+ * class follow, so that it ends where the guest believes it to be.
  *
  * A device that breaks the rules of the ring gets nothing any more, and each command of the guest's
  * is answered with an error: to the guest it is a device that fails, not a queue that hangs.
@@ -67,8 +68,8 @@ void control_queue_free(ControlQueue *cq);
 void control_queue_configure(ControlQueue *cq, const ControlQueueConfig *config);
 
 /*
- * Main thread, once the device listens: it is given @steps (NetCtrlStep, owned from here on; NULL: none),
- * and then the guest's commands.
+ * Main thread, once the device listens: it is given @steps (NetCtrlStep, owned from here on; NULL:
+ * none), and then the guest's commands.
  */
 void control_queue_begin(ShadowVirtqueue *svq, GArray *steps);
 

@@ -7,7 +7,7 @@
 
 #include "hw/virtio/vring-driver.h"
 
-/* Whether the VMM has said that the guest's ring begins at its beginning, and not where it stood. */
+/* Whether the VMM has said that the guest's ring begins anew, and not where it stood. */
 static bool is_at_beginning(const SvqQueue *queue)
 {
     const bool packed = svq_has_feature(queue->dev->guest_features, VIRTIO_F_RING_PACKED);
@@ -17,7 +17,7 @@ static bool is_at_beginning(const SvqQueue *queue)
     return !queue->base_is_ours && queue->told_base != queue->base && base.avail == start.avail;
 }
 
-/* Whether a VMM that was not always there calls another ring its guest's than the one before did. */
+/* Whether a VMM that was not always there names another ring than the one before did. */
 static bool is_of_other_guest(const SvqQueue *queue)
 {
     const struct SvqControlRing *ring = &queue->dev->control.ring;

@@ -3,10 +3,10 @@
  * The state that control commands have made: for a VMM that migrates the guest, for the next svqd
  * after a kill, and for a person.
  *
- * How it works.  In the in-flight file the state has two places, written in turn, so that a kill in
- * the middle leaves the one before.  Which is newer is told by a number before it, and whether it is
- * whole by that number's seal and by the saved state's own checksum.  It is written before the guest
- * has its answer: a command that the guest believes to be done is in the file.
+ * How it works.  In the in-flight file the state has two places, written in turn, so that a kill
+ * in the middle leaves the one before.  Which is newer is told by a number before it, and whether
+ * it is whole by that number's seal and by the saved state's own checksum.  It is written before
+ * the guest has its answer: a command that the guest believes to be done is in the file.
  */
 #include "svq-device-internal.h"
 
@@ -189,7 +189,6 @@ int svq_control_load(SvqDevice *dev, const uint8_t *data, size_t n, GError **err
     }
     net_ctrl_state_copy(control->state, state);
     control->loaded = true;
-    svq_control_save_record(control);
     return 0;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The control queue of a device: which virtqueue it is, where its rings lie, with a device or without.
- * See svq-control.h.
+ * The control queue of a device: which virtqueue it is, and where its rings lie, with a device or
+ * without.  See svq-control.h.
  */
 #include "svq-device-internal.h"
 

@@ -13,10 +13,10 @@
  * *Alone*: it has no ring of the guest's (yet).  *Orphaned*: it has no device, which is gone for a
  * while; the guest's commands run into their time limit, and it gets its error.
  *
- * The state belongs to the guest's driver.  It goes on with a ring that goes on, and is forgotten with
- * one that begins anew; after a VMM has connected or svqd was killed, a ring that lies elsewhere is
- * another guest's, and one at its beginning goes on only if its in-flight record says so.  Whether the
- * device has the state, too, is another matter: it has not after a reset.
+ * The state belongs to the guest's driver.  It goes on with a ring that goes on, and is forgotten
+ * with one that begins anew; after a VMM has connected or svqd was killed, a ring that lies
+ * elsewhere is another guest's, and one at its beginning goes on only if its in-flight record says
+ * so.  Whether the device has the state, too, is another matter: it has not after a reset.
  *
  * Threads: the main thread, but for the callbacks of the ControlQueue, which are its owner's.
  */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A control queue in front of a device that lies: the guest gets its error, whatever it is, and what
- * the device can reach says nothing about the state.
+ * A control queue in front of a device that lies: the guest gets its error, whatever it is, and
+ * what the device can reach says nothing about the state.
  */
 #include <string.h>
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A control queue in front of a guest that lies: what is wrong is answered or breaks the queue, and the
- * device sees nothing of it.
+ * A control queue in front of a guest that lies: what is wrong is answered or breaks the queue, and
+ * the device sees nothing of it.
  */
 #include <string.h>
 

@@ -10,9 +10,10 @@
  *   control_rig_step(&rig);
  *   control_rig_hear(&rig, c, NET_CTRL_OK);
  *
- * How it works.  Without an AioContext the test steps the queue; with one the queue's thread runs it, and
- * the test rings bells and waits.  The device's memory is a heap block of its own, and nothing else
- * has an address there: a command that names the guest's memory to the device fails the test.
+ * How it works.  Without an AioContext the test steps the queue; with one the queue's thread runs
+ * it, and the test rings bells and waits.  The device's memory is a heap block of its own, and
+ * nothing else has an address there: a command that names the guest's memory to the device fails
+ * the test.
  *
  * Threads: the test's, but for what the queue's owner tells us, which is counted in atomics.
  */

@@ -13,6 +13,7 @@
 #include "util/event-notifier.h"
 
 #define WAIT_US         (VMM_WAIT_MS * G_TIME_SPAN_MILLISECOND)
+#define HOLD_MS         60000u  /* for ever, unless the test is about it */
 #define COMMANDS        32u     /* of the guest's, at a time */
 #define ANSWER_OFFSET   1920u   /* within the buffer of a command */
 #define ANSWER_BYTES    9u      /* the ack, and the longest result */
@@ -111,6 +112,9 @@ void control_world_init(ControlWorld *w, const ControlWorldConfig *config)
     Rig *rig = &w->rig;
 
     *w = (ControlWorld){ .config = *config, .n_fds = peer_count_fds() };
+    if (!config->options.hold_ms) {
+        w->config.options.hold_ms = HOLD_MS;
+    }
     rig_init_threads(rig, 0);
     if (config->model) {
         make_vdpa(w, config->model);

@@ -82,7 +82,7 @@ void control_world_kill(ControlWorld *w, const char *copy);
 /* Connects, up to features and memory. */
 void control_world_connect(ControlWorld *w);
 
-/* The same, and starts pair 0 and the control queue, anew, up to DRIVER_OK; waits until they run. */
+/* The same, and starts pair 0 and the control queue anew, up to DRIVER_OK; waits until they run. */
 void control_world_start(ControlWorld *w);
 
 /* The same for a guest that has lived on while its VMM had no connection. */

@@ -192,7 +192,9 @@ static void test_device_never_answers(const void *data)
     control_rig_step(&rig);
     control_rig_hear(&rig, c, NET_CTRL_ERR);
 
-    /* In the end it does one of them; that is a place for the guest's, and nothing of ours follows. */
+    /*
+     * In the end it does one of them; that is a place for the guest's, and nothing of ours follows.
+     */
     control_rig_answer(&rig, control_rig_take(&rig), NET_CTRL_OK);
     control_rig_step(&rig);
     control_rig_check_state(&rig, "VLAN_ADD 0-2\n");

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A control queue in its IOThread: the timer is real, no wake-up is lost, and a thread that has nothing to do
- * sleeps.
+ * A control queue in its IOThread: the timer is real, no wake-up is lost, and a thread that has
+ * nothing to do sleeps.
  *
- * How it works.  The guest is the test's thread, the device one of its own.  A lost wake-up shows as a wait
- * that lasts too long, a loop that spins as a thread that is never seen asleep.
+ * How it works.  The guest is the test's thread, the device one of its own.  A lost wake-up shows
+ * as a wait that lasts too long, a loop that spins as a thread that is never seen asleep.
  */
 #include <poll.h>
 #include <stdio.h>
@@ -267,7 +267,10 @@ static void test_time_limit_of_all(const void *data)
     world_cleanup(&w);
 }
 
-/* Each has its own time, in whatever slots they are: true if the first was heard of before the second. */
+/*
+ * Each has its own time, in whatever slots they are: true if the first was heard of before the
+ * second.
+ */
 static bool hear_one_by_one(World *w)
 {
     ControlRig *rig = &w->rig;
@@ -460,7 +463,9 @@ static void test_neighbour(const void *data)
     world_cleanup(&w);
 }
 
-/* A queue that the guest broke does nothing any more, not even when the time of a command is over. */
+/*
+ * A queue that the guest broke does nothing any more, not even when the time of a command is over.
+ */
 static void test_sleeps_when_guest_broke(const void *data)
 {
     const VringSegment no_ack = { CONTROL_RIG_PLACES, 3, 0 };

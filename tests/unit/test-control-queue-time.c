@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The time limit of control commands: what the guest hears, what becomes of the device's late answers, and
- * what of a queue that is stopped with commands in flight.
+ * The time limit of control commands: what the guest hears, what becomes of the device's late
+ * answers, and what of a queue that is stopped with commands in flight.
  */
 #include <string.h>
 #include <time.h>
@@ -105,7 +105,9 @@ static void test_late_failure(const void *data)
     control_rig_cleanup(&rig);
 }
 
-/* The device has done @late after its time; it is sent @undo, a line each, and the state is @state. */
+/*
+ * The device has done @late after its time; it is sent @undo, a line each, and the state is @state.
+ */
 static void check_late(const void *data, const char *before, const char *late, const char *undo,
                        const char *state)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The way of a control command from the guest to the device and of its answer back, step by step, for each
- * pair of ring formats.
+ * The way of a control command from the guest to the device and of its answer back, step by step,
+ * for each pair of ring formats.
  */
 #include <string.h>
 
@@ -22,7 +22,8 @@ static const char *const examples[NET_CTRL_COUNT] = {
     [NET_CTRL_VLAN_DEL] = "VLAN_DEL 258",
     [NET_CTRL_ANNOUNCE_ACK] = "ANNOUNCE_ACK",
     [NET_CTRL_MQ_VQ_PAIRS_SET] = "MQ_VQ_PAIRS_SET 4",
-    [NET_CTRL_MQ_RSS_CONFIG] = "MQ_RSS_CONFIG types=0x1b unclassified=2 table=0,7 transmit=5 key=6d",
+    [NET_CTRL_MQ_RSS_CONFIG] =
+        "MQ_RSS_CONFIG types=0x1b unclassified=2 table=0,7 transmit=5 key=6d",
     [NET_CTRL_MQ_HASH_CONFIG] = "MQ_HASH_CONFIG types=0x105 key=6d5a",
     [NET_CTRL_GUEST_OFFLOADS_SET] = "GUEST_OFFLOADS_SET 0x482",
     [NET_CTRL_NOTF_COAL_TX_SET] = "NOTF_COAL_TX_SET packets=15 usecs=66051",
@@ -197,8 +198,8 @@ static void test_unknown_command_failed(const void *data)
 }
 
 /*
- * The command at @gpa in elements of random lengths, the answer behind it likewise; in a table every other
- * time.
+ * The command at @gpa in elements of random lengths, the answer behind it likewise; in a table
+ * every other time.
  */
 static void say_in_pieces(ControlRig *rig, Random *random, const GByteArray *bytes, uint64_t gpa,
                           uint32_t longest, uint32_t room, bool table)

@@ -110,7 +110,7 @@ static void test_pairs_are_refused(gconstpointer data)
     ControlWorldConfig config = two_pairs;
     ControlWorld w;
 
-    config.options.timeout_ms = 100;
+    config.options.timeout_ms = 2000;
     control_world_init(&w, &config);
     control_world_start(&w);
     g_free(mode_take_words());

@@ -122,7 +122,7 @@ static void test_answers_too_late(void)
 {
     ControlWorld w;
 
-    control_world_init(&w, &(ControlWorldConfig){ .options = { .timeout_ms = 100 } });
+    control_world_init(&w, &(ControlWorldConfig){ .options = { .timeout_ms = 2000 } });
     control_world_start(&w);
     control_world_do(&w, "VLAN_ADD 4");
     ctrl_device_set(w.ctrl, &(CtrlDeviceKnobs){ .never = true });
