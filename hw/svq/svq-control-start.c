@@ -137,9 +137,6 @@ bool svq_control_holds(SvqQueue *data)
     }
     if (svq_queue_is_described(queue)) {
         svq_queue_update(queue);
-        if (queue->refused) {
-            svq_device_update_queues(dev);      /* without it */
-        }
         return true;
     }
     if (control->bridged || control->waited) {

@@ -97,7 +97,9 @@ void svq_queue_refuse(SvqQueue *queue, const GError *error)
     refuse(queue);
     g_warning("%s", error->message);
     if (svq_control_is(queue)) {
+        /* The others do without it. */
         svq_control_release(queue->dev);
+        svq_device_update_queues(queue->dev);
     }
 }
 

@@ -673,12 +673,12 @@ static void test_restore_is_never_answered(void)
     control_world_cleanup(&w);
 }
 
-/* It comes back less able than it was. */
+/* It comes back less able than it was, with its control queue where the guest's is not. */
 static void test_state_is_too_much(void)
 {
     ControlWorld w;
 
-    begin(&w, &(ControlWorldConfig){ .pairs = 2 });
+    begin(&w, &(ControlWorldConfig){ .pairs = 2, .options = { .hold_ms = 20 } });
     control_world_do(&w, "MQ_VQ_PAIRS_SET 2");
     g_free(control_world_take_commands(&w));
     fake_device_go(&w.rig.fake);
