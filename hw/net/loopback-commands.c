@@ -41,8 +41,11 @@ static void publish(LoopbackCommands *commands, LoopbackSettings *settings)
     }
 }
 
-void loopback_commands_init(LoopbackCommands *commands, const uint8_t mac[6])
+void loopback_commands_init(LoopbackCommands *commands, const uint8_t mac[6],
+                            void (*changed)(void *opaque), void *opaque)
 {
+    commands->changed = changed;
+    commands->opaque = opaque;
     memcpy(commands->reset_mac, mac, sizeof(commands->reset_mac));
 }
 
@@ -147,7 +150,7 @@ static void change(LoopbackSettings *settings, const NetCtrlCommand *command)
         break;
     case NET_CTRL_MQ_VQ_PAIRS_SET:
         settings->rx_pairs = settings->tx_pairs = command->pairs;
-        settings->rss.steers = false;
+        net_rss_end_table(&settings->rss);
         break;
     case NET_CTRL_MQ_RSS_CONFIG:
         set_rss(settings, &command->rss);
@@ -199,6 +202,7 @@ uint8_t loopback_commands_execute(LoopbackCommands *commands, const uint8_t *byt
         settings = settings_copy(commands->settings);
         change(settings, &command);
         publish(commands, settings);
+        commands->changed(commands->opaque);
         settle_coal(commands);
     }
     return NET_CTRL_OK;

@@ -33,13 +33,17 @@ typedef struct LoopbackSettings {
 typedef struct LoopbackCommands {
     NetCtrlLimits limits;
     LoopbackSettings *settings;         /* by RCU */
+    void (*changed)(void *opaque);      /* there are new settings, and no pair sees the old ones */
+    void *opaque;
     uint8_t reset_mac[6];
     _Atomic uint64_t mac;               /* as net_filter_address() gives it */
     NetCtrlCoal coal[2];                /* of receive and of transmit queues */
     NetCtrlCoal queue_coal[2 * LOOPBACK_MAX_PAIRS];
 } LoopbackCommands;
 
-void loopback_commands_init(LoopbackCommands *commands, const uint8_t mac[6]);
+/* @changed is called where commands are executed. */
+void loopback_commands_init(LoopbackCommands *commands, const uint8_t mac[6],
+                            void (*changed)(void *opaque), void *opaque);
 void loopback_commands_cleanup(LoopbackCommands *commands);
 
 /* As before any command: a driver that has agreed on @limits begins.  @n_pairs: there are. */

@@ -13,7 +13,8 @@
 #include "loopback-ctrl.h"
 
 #include <errno.h>
-#include <string.h>
+
+#include "loopback-cursor.h"
 
 #undef G_LOG_DOMAIN
 #define G_LOG_DOMAIN "svq"
@@ -35,15 +36,13 @@ static void ctrl_break(LoopbackCtrl *ctrl)
     g_warning("%s control queue: %s", ctrl->name, words);
 }
 
-static void *resolve(LoopbackCtrl *ctrl, const MemoryMap *map, unsigned int i, uint32_t len)
+/* The memory of the @n segments from @first on: 0, with @cursor at its beginning; -EPROTO. */
+static int resolve(LoopbackCtrl *ctrl, const MemoryMap *map, unsigned int first, unsigned int n,
+                   LoopbackCursor *cursor)
 {
-    const VringSegment *seg = &ctrl->segments[i];
-    void *host = memory_map_host(map, seg->addr, len);
-
-    if (!host) {
-        vring_fail(&ctrl->vr.error, "buffer leaves the memory", "2.7.5", i, seg->addr);
-    }
-    return host;
+    *cursor = (LoopbackCursor){ ctrl->host, 0 };
+    return loopback_resolve(map, ctrl->segments + first, n, ctrl->host, ctrl->max_host,
+                            &ctrl->vr.error) < 0 ? -EPROTO : 0;
 }
 
 /*
@@ -53,25 +52,21 @@ static void *resolve(LoopbackCtrl *ctrl, const MemoryMap *map, unsigned int i, u
 static int64_t read_command(LoopbackCtrl *ctrl, const MemoryMap *map, unsigned int n,
                             unsigned int *first_writable)
 {
+    LoopbackCursor cursor;
     uint64_t length = 0;
     unsigned int i;
 
     for (i = 0; i < n && !(ctrl->segments[i].flags & VRING_DESC_F_WRITE); i++) {
-        const uint32_t len = ctrl->segments[i].len;
-        const void *host = resolve(ctrl, map, i, len);
-
-        if (!host) {
-            return -EPROTO;
-        }
-        if (length < NET_CTRL_MAX_BYTES) {
-            memcpy(ctrl->command + length, host, MIN(len, NET_CTRL_MAX_BYTES - length));
-        }
-        length += len;
+        length += ctrl->segments[i].len;
     }
     if (i == n) {
         return vring_fail(&ctrl->vr.error, "control command has no byte for its ack", "5.1.6.5",
                           i, length);
     }
+    if (resolve(ctrl, map, 0, i, &cursor) < 0) {
+        return -EPROTO;
+    }
+    loopback_read(&cursor, ctrl->command, (uint32_t)MIN(length, NET_CTRL_MAX_BYTES));
     *first_writable = i;
     return (int64_t)length;
 }
@@ -94,23 +89,17 @@ static void execute(LoopbackCtrl *ctrl, size_t length, uint64_t room, Reply *rep
     }
 }
 
-/* To the segments from @i on, which have room for it. */
-static int write_reply(LoopbackCtrl *ctrl, unsigned int i, const Reply *reply)
+/* To the @n segments from @first on, which have room for it. */
+static int write_reply(LoopbackCtrl *ctrl, unsigned int first, unsigned int n, const Reply *reply)
 {
     /* Read anew: executing a command may take a grace period. */
     const MemoryMap *map = rcu_dereference(*ctrl->map);
-    size_t done = 0;
+    LoopbackCursor cursor;
 
-    for (; done < reply->n; i++) {
-        const uint32_t part = (uint32_t)MIN(ctrl->segments[i].len, reply->n - done);
-        uint8_t *host = resolve(ctrl, map, i, part);
-
-        if (!host) {
-            return -EPROTO;
-        }
-        memcpy(host, reply->bytes + done, part);
-        done += part;
+    if (resolve(ctrl, map, first, n, &cursor) < 0) {
+        return -EPROTO;
     }
+    loopback_write(&cursor, reply->bytes, (uint32_t)reply->n);
     return 0;
 }
 
@@ -138,7 +127,7 @@ static int serve(LoopbackCtrl *ctrl)
         room += ctrl->segments[i].len;
     }
     execute(ctrl, (size_t)length, room, &reply);
-    if (write_reply(ctrl, first_writable, &reply) < 0) {
+    if (write_reply(ctrl, first_writable, (unsigned int)n - first_writable, &reply) < 0) {
         return -EPROTO;
     }
     vring_device_put(vr, vr->packed, id, (uint32_t)reply.n);
@@ -228,6 +217,8 @@ int loopback_ctrl_start(LoopbackCtrl *ctrl, AioContext *ctx, const VringConfig *
         return ret;
     }
     ctrl->segments = g_new(VringSegment, MAX(ctrl->vr.num, CTRL_MAX_TABLE));
+    ctrl->max_host = 2 * MAX(ctrl->vr.num, CTRL_MAX_TABLE);
+    ctrl->host = g_new(VringSegment, ctrl->max_host);
     ctrl->command = g_malloc(NET_CTRL_MAX_BYTES);
     ctrl->kick.fd = kick_fd;
     ctrl->call.fd = call_fd;
@@ -332,6 +323,7 @@ void loopback_ctrl_stop(LoopbackCtrl *ctrl, VringBase *base)
         }
         vring_device_cleanup(&ctrl->vr);
         g_clear_pointer(&ctrl->segments, g_free);
+        g_clear_pointer(&ctrl->host, g_free);
         g_clear_pointer(&ctrl->command, g_free);
     }
     ctrl->enabled = false;

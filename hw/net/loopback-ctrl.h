@@ -27,6 +27,8 @@ typedef struct LoopbackCtrl {
     EventNotifier kick, call;   /* borrowed */
     AioHandler *handler;
     VringSegment *segments;
+    VringSegment *host;         /* where they lie, or some of them */
+    unsigned int max_host;
     uint8_t *command;           /* NET_CTRL_MAX_BYTES: the one that is being carried out */
     bool enabled, broken;
 } LoopbackCtrl;

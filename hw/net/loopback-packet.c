@@ -140,7 +140,8 @@ static void complete_csum(LoopbackPair *pair, Packet *packet)
 
 static void hash_packet(LoopbackPair *pair, const NetRss *rss, Packet *packet)
 {
-    const NetRssHash found = net_rss_hash(rss, pair->frame, packet->n_read);
+    /* Of no more when more was read: a flow's hash does not depend on that. */
+    const NetRssHash found = net_rss_hash(rss, pair->frame, MIN(packet->n_read, LOOPBACK_HEAD));
 
     packet->header.hash_value = htole32(found.value);
     packet->header.hash_report = htole16(found.report);
@@ -179,7 +180,8 @@ static int read_packet(LoopbackPair *pair, const MemoryMap *map, const LoopbackS
     loopback_read(&packet->rest, pair->frame, packet->n_read);
 
     if (pair->echo) {
-        net_echo_answer(pair->frame, MIN(packet->n_read, NET_ECHO_BYTES));
+        net_echo_answer(pair->frame, MIN(packet->n_read, NET_ECHO_BYTES),
+                        packet->header.flags & HEADER_NEEDS_CSUM);
     }
     if (judged && !net_filter_accepts(&settings->filter, pair->frame, packet->n_read)) {
         return 0;

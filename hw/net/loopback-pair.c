@@ -90,7 +90,7 @@ static void work(void *opaque)
     LoopbackPair *pair = opaque;
     unsigned int i;
 
-    if (!pair->ctx || pair->broken) {
+    if (!pair->attached || pair->broken) {
         return;
     }
     for (i = 0; i < LOOPBACK_BUDGET && move_burst(pair); i++) {
@@ -181,7 +181,7 @@ static void detach_in_owner(void *opaque)
     AioContext *ctx = pair->ctx;
     unsigned int i;
 
-    pair->ctx = NULL;
+    rcu_assign_pointer(pair->ctx, NULL);
     pair->attached = false;
     loopback_packet_forget(pair);
     for (i = 0; i < 2; i++) {
@@ -231,7 +231,8 @@ int loopback_pair_start_ring(LoopbackPair *pair, unsigned int which, AioContext 
     pair->rx_host = g_new(VringSegment, pair->max_segments);
     pair->frame = g_malloc(LOOPBACK_MAX_FRAME);
     aio_bh_init(&pair->work, work, pair);
-    pair->ctx = pair->rings[LOOPBACK_TX].ctx;
+    /* Pairs with loopback_pair_wake(): @work is ready. */
+    rcu_assign_pointer(pair->ctx, pair->rings[LOOPBACK_TX].ctx);
     aio_run_in(pair->ctx, attach_in_owner, pair);
     if (!ring->handler || !other->handler) {
         g_set_error(errp, G_FILE_ERROR, G_FILE_ERROR_INVAL,
@@ -240,6 +241,16 @@ int loopback_pair_start_ring(LoopbackPair *pair, unsigned int which, AioContext 
         return -EINVAL;
     }
     return 0;
+}
+
+void loopback_pair_wake(LoopbackPair *pair)
+{
+    /* Pairs with start and with the grace period of stop, which take it. */
+    AioContext *ctx = rcu_dereference(pair->ctx);
+
+    if (ctx) {
+        aio_bh_schedule(ctx, &pair->work);
+    }
 }
 
 typedef struct EnableCommand {
@@ -337,6 +348,8 @@ void loopback_pair_stop_ring(LoopbackPair *pair, unsigned int which, VringBase *
         AioContext *ctx = pair->ctx;
 
         aio_run_in(ctx, detach_in_owner, pair);
+        /* What wakes the pair from another thread has done so. */
+        synchronize_rcu();
         /* Bottom halves run in order: after this one, the work scheduled before has run. */
         aio_run_in(ctx, nothing, NULL);
         g_clear_pointer(&pair->tx_segments, g_free);

@@ -4,8 +4,9 @@
  * on the same pair or, if packets are steered by their hash, on another.
  *
  * Threads: start, enable, set_fd and stop are for the main thread and hand over to the
- * AioContext that was given with the transmit queue; everything else happens there.  If packets may
- * be steered, that is the same for all pairs of a device: a pair then works others' receive queues.
+ * AioContext that was given with the transmit queue, as does wake, from any thread; everything
+ * else happens there.  If packets may be steered, that is the same for all pairs of a device: a
+ * pair then works others' receive queues.
  */
 #ifndef HW_NET_LOOPBACK_PAIR_H
 #define HW_NET_LOOPBACK_PAIR_H
@@ -56,7 +57,7 @@ struct LoopbackPair {
     bool merge;                 /* MRG_RXBUF */
     bool csum;                  /* CSUM */
     unsigned int header_size;   /* of struct virtio_net_hdr, bytes */
-    AioContext *ctx;            /* where it runs; NULL: not both rings are started */
+    AioContext *ctx;            /* where it runs, by RCU; NULL: not both rings are started */
     AioBh work;
     bool attached;              /* it runs; its thread alone knows */
     bool broken;
@@ -93,6 +94,9 @@ int loopback_pair_set_fd(LoopbackPair *pair, unsigned int which, VhostRingFd fd_
  * @base, unless NULL: where a started ring stands.
  */
 void loopback_pair_stop_ring(LoopbackPair *pair, unsigned int which, VringBase *base);
+
+/* Any thread that RCU knows: the pair, if it runs, looks again at what there is to do. */
+void loopback_pair_wake(LoopbackPair *pair);
 
 /* Says what is wrong with the ring @queue; nothing more is moved until the pair is stopped. */
 void loopback_pair_break(LoopbackPair *pair, const char *queue, const VringError *error);

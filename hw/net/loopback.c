@@ -87,6 +87,16 @@ static void begin(Loopback *lo, uint64_t features)
     loopback_commands_reset(&lo->commands, &limits, lo->n_pairs);
 }
 
+/* A packet that waits for buffers may be to go elsewhere now, or to be dropped. */
+static void settings_changed(void *opaque)
+{
+    Loopback *lo = opaque;
+
+    for (unsigned int i = 0; i < lo->n_pairs; i++) {
+        loopback_pair_wake(&lo->pairs[i]);
+    }
+}
+
 static int loopback_set_features(VhostDevice *dev, uint64_t features, GError **errp)
 {
     Loopback *lo = (Loopback *)dev;
@@ -370,7 +380,7 @@ VhostDevice *loopback_new(const LoopbackConfig *config, GError **errp)
     lo->ctrl.name = lo->dev.id;
     lo->ctrl.map = &lo->map;
     lo->ctrl.commands = &lo->commands;
-    loopback_commands_init(&lo->commands, config->mac);
+    loopback_commands_init(&lo->commands, config->mac, settings_changed, lo);
     begin(lo, 0);
     return &lo->dev;
 }

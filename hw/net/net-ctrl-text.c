@@ -335,15 +335,16 @@ GByteArray *net_ctrl_from_string(const char *text, GError **errp)
     Reader r = { words, out };
 
     if (!spec) {
-        g_set_error(errp, G_FILE_ERROR, G_FILE_ERROR_INVAL, "'%s' begins with no command", text);
+        g_set_error(errp, G_FILE_ERROR, G_FILE_ERROR_INVAL,
+                    "'%s' begins with no command, as '%s' does", text, net_ctrl_spec(0)->example);
         return NULL;
     }
     r.words++;
     append_number(out, spec->class, 1);
     append_number(out, spec->command, 1);
     if (!read_data(&r, net_ctrl_spec_id(spec)) || *r.words) {
-        g_set_error(errp, G_FILE_ERROR, G_FILE_ERROR_INVAL, "'%s': behind %s goes: %s", text,
-                    spec->name, spec->data);
+        g_set_error(errp, G_FILE_ERROR, G_FILE_ERROR_INVAL, "'%s' is not written like '%s'", text,
+                    spec->example);
         return NULL;
     }
     return g_steal_pointer(&out);

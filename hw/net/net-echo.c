@@ -6,11 +6,10 @@
  * How it works.  A guest writes every byte of a frame.  All that is changed lies in the bytes
  * given, which are a copy; lengths are checked before the first change, so a frame is
  * answered or left as it is.  Sums over swapped fields stay right; only that of an echo
- * request changes, by the change of its type (RFC 1624).
+ * request changes, by the change of its type (RFC 1624), if there is a sum as yet.
  */
 #include "net-echo.h"
 
-#include <stdbool.h>
 #include <string.h>
 
 /* Offsets and lengths, bytes. */
@@ -100,7 +99,7 @@ static bool answer_arp(uint8_t *arp, size_t n)
 }
 
 /* Takes the type of an echo request out of the sum: HC' = ~(~HC + ~m + m'), where m' is 0. */
-static void answer_icmp(uint8_t *icmp)
+static void answer_icmp(uint8_t *icmp, bool csum_open)
 {
     unsigned int sum;
 
@@ -108,13 +107,16 @@ static void answer_icmp(uint8_t *icmp)
         return;
     }
     store16(icmp, 0);
+    if (csum_open) {
+        return;
+    }
     sum = (uint16_t)~load16(icmp + ICMP_CHECKSUM) + (uint16_t)~ICMP_ECHO_REQUEST;
     sum = (uint16_t)~((sum & 0xffff) + (sum >> 16));
     /* Both are zero, but if all the rest is zero too only this one is right. */
     store16(icmp + ICMP_CHECKSUM, sum ? sum : 0xffff);
 }
 
-static bool answer_ipv4(uint8_t *ip, size_t n)
+static bool answer_ipv4(uint8_t *ip, size_t n, bool csum_open)
 {
     size_t header, total;
     uint8_t *l4;
@@ -139,14 +141,14 @@ static bool answer_ipv4(uint8_t *ip, size_t n)
     swap(ip + IP_SOURCE, ip + IP_DESTINATION, IP_ADDRESS);
     l4 = ip + header;
     if (known && ip[IP_PROTOCOL] == PROTOCOL_ICMP) {
-        answer_icmp(l4);
+        answer_icmp(l4, csum_open);
     } else if (known) {
         swap(l4, l4 + PORT, PORT);
     }
     return true;
 }
 
-void net_echo_answer(uint8_t *frame, size_t n)
+void net_echo_answer(uint8_t *frame, size_t n, bool csum_open)
 {
     size_t type = ETH_TYPE, payload;
     bool answered = false;
@@ -161,7 +163,7 @@ void net_echo_answer(uint8_t *frame, size_t n)
     if (load16(frame + type) == TYPE_ARP) {
         answered = answer_arp(frame + payload, n - payload);
     } else if (load16(frame + type) == TYPE_IPV4) {
-        answered = answer_ipv4(frame + payload, n - payload);
+        answered = answer_ipv4(frame + payload, n - payload, csum_open);
     }
     if (answered) {
         answer_ethernet(frame);

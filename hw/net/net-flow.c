@@ -100,28 +100,29 @@ static void read_options(NetFlow *flow, const uint8_t *header, size_t n)
     }
 }
 
+static bool is_extension(unsigned int next)
+{
+    return next == NEXT_HOP_BY_HOP || next == NEXT_ROUTING || next == NEXT_FRAGMENT ||
+           next == NEXT_AUTHENTICATION || next == NEXT_DESTINATION_OPTIONS;
+}
+
 /* Bytes of the extension header @next at @rest, all there; 0: it is none, or not whole. */
 static size_t extension_bytes(unsigned int next, const Rest *rest)
 {
     size_t size;
 
-    if (rest->n < 8) {
+    if (!is_extension(next) || rest->n < 8) {
         return 0;
     }
     switch (next) {
-    case NEXT_HOP_BY_HOP:
-    case NEXT_ROUTING:
-    case NEXT_DESTINATION_OPTIONS:
-        size = (rest->at[1] + 1u) * 8;
+    case NEXT_FRAGMENT:
+        size = 8;
         break;
     case NEXT_AUTHENTICATION:
         size = MAX((rest->at[1] + 2u) * 4, 8u);
         break;
-    case NEXT_FRAGMENT:
-        size = 8;
-        break;
     default:
-        return 0;
+        size = (rest->at[1] + 1u) * 8;
     }
     return size <= rest->n ? size : 0;
 }
@@ -140,6 +141,7 @@ static void read_ipv6(NetFlow *flow, Rest rest)
     flow->source = flow->home_source = ip + IP6_SOURCE;
     flow->destination = flow->home_destination = ip + IP6_DESTINATION;
     next = ip[IP6_NEXT];
+    flow->has_extensions = is_extension(next);
     length = load16(ip + IP6_LENGTH);
     skip(&rest, IP6_BYTES);
     rest.n = MIN(rest.n, length);
@@ -147,7 +149,6 @@ static void read_ipv6(NetFlow *flow, Rest rest)
     while ((size = extension_bytes(next, &rest)) > 0) {
         const uint8_t *header = rest.at;
 
-        flow->has_extensions = true;
         if (next == NEXT_DESTINATION_OPTIONS) {
             read_options(flow, header, size);
         } else if (next == NEXT_ROUTING && header[ROUTING_TYPE] == 2 && size == ROUTING_2_BYTES) {

@@ -18,7 +18,7 @@ typedef enum NetFlowL4 { NET_FLOW_OTHER, NET_FLOW_TCP, NET_FLOW_UDP } NetFlowL4;
 typedef struct NetFlow {
     NetFlowIp ip;
     NetFlowL4 l4;               /* other: also all fragments, for only the first has ports */
-    bool has_extensions;        /* headers between that of IPv6 and the next layer */
+    bool has_extensions;        /* one follows the header of IPv6, be it there whole or not */
     unsigned int address_bytes;
     const uint8_t *source, *destination;
     const uint8_t *ports;       /* TCP and UDP: source and destination, 4 bytes */

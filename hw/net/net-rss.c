@@ -32,6 +32,13 @@ void net_rss_set_table(NetRss *rss, const NetCtrlRss *config)
     rss->steers = true;
 }
 
+void net_rss_end_table(NetRss *rss)
+{
+    if (rss->steers) {
+        *rss = (NetRss){ 0 };
+    }
+}
+
 static bool is_enabled(const NetRss *rss, unsigned int report)
 {
     return rss->hash_types >> (report - 1) & 1;

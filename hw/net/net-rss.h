@@ -45,6 +45,9 @@ void net_rss_set_hash(NetRss *rss, const NetCtrlRss *config);
 /* Of RSS_CONFIG: the table, which begins to steer. */
 void net_rss_set_table(NetRss *rss, const NetCtrlRss *config);
 
+/* A table that steers ends, and with it the hash that came in the same command. */
+void net_rss_end_table(NetRss *rss);
+
 /* Of a frame, of which @n bytes are there: see net-flow.h. */
 NetRssHash net_rss_hash(const NetRss *rss, const uint8_t *frame, size_t n);
 

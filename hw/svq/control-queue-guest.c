@@ -79,8 +79,8 @@ void control_note_reply(ControlReply *reply, const VringSegment *seg, unsigned i
     }
 }
 
-/* Writes @bytes to guest address @gpa.  False: not all of it is in memory. */
-static bool store_bytes(const MemoryMap *map, uint64_t gpa, const uint8_t *bytes, uint64_t n)
+/* Writes @bytes to guest address @gpa.  Returns how many; fewer: the rest is not in memory. */
+static uint64_t store_bytes(const MemoryMap *map, uint64_t gpa, const uint8_t *bytes, uint64_t n)
 {
     uint64_t done, part;
 
@@ -88,35 +88,51 @@ static bool store_bytes(const MemoryMap *map, uint64_t gpa, const uint8_t *bytes
         uint8_t *host = find_part(map, gpa + done, n - done, &part);
 
         if (!host) {
-            return false;
+            break;
         }
         memcpy(host, bytes + done, part);
     }
-    return true;
+    return done;
+}
+
+/*
+ * Stores @n bytes where @reply has room, and marks them.  Returns how many of the elements took all
+ * that is theirs; *@done: the bytes of these.
+ */
+static unsigned int store_reply(ShadowVirtqueue *svq, const ControlReply *reply,
+                                const uint8_t *bytes, uint32_t n, uint32_t *done)
+{
+    const SvqLogging *logging = svq->control->logging;
+    const MemoryMap *map = rcu_dereference(*svq->map);
+    unsigned int i;
+
+    *done = 0;
+    for (i = 0; i < reply->n && *done < n; i++) {
+        const uint32_t part = MIN(reply->seg[i].len, n - *done);
+        const uint64_t stored = store_bytes(map, reply->seg[i].addr, bytes + *done, part);
+
+        if (logging && logging->data) {
+            dirty_log_mark(logging->log, &svq->dirty, reply->seg[i].addr, stored);
+        }
+        if (stored < part) {
+            break;
+        }
+        *done += part;
+    }
+    return i;
 }
 
 void control_answer(ShadowVirtqueue *svq, const ControlReply *reply, const uint8_t *bytes,
                     uint32_t n)
 {
-    const SvqLogging *logging = rcu_dereference(*svq->logging);
-    const MemoryMap *map = rcu_dereference(*svq->map);
-    uint32_t done = 0;
-    unsigned int i;
+    uint32_t done;
+    const unsigned int i = store_reply(svq, reply, bytes, n, &done);
 
-    for (i = 0; i < reply->n && done < n; i++) {
-        const uint32_t part = MIN(reply->seg[i].len, n - done);
-        const bool stored = store_bytes(map, reply->seg[i].addr, bytes + done, part);
-
-        if (logging && logging->data) {
-            dirty_log_mark(logging->log, &svq->dirty, reply->seg[i].addr, part);
-        }
-        if (!stored) {
-            vring_fail(&svq->guest.error, "the place of an answer is not in memory any more",
-                       "2.7.5", i, reply->seg[i].addr);
-            svq_break(svq, "guest", &svq->guest.error);
-            return;
-        }
-        done += part;
+    if (done < MIN(n, reply->size)) {
+        vring_fail(&svq->guest.error, "the place of an answer is not in memory any more", "2.7.5",
+                   i, reply->seg[i].addr);
+        svq_break(svq, "guest", &svq->guest.error);
+        return;
     }
     vring_device_put(&svq->guest, svq->guest.packed, reply->id, done);
     svq_counter_add(&svq->counters.returned, 1);
@@ -129,10 +145,34 @@ void control_answer_ack(ShadowVirtqueue *svq, const ControlReply *reply, uint8_t
 
 void control_publish_answers(ShadowVirtqueue *svq)
 {
-    const SvqLogging *logging = rcu_dereference(*svq->logging);
+    ControlQueue *cq = svq->control;
 
-    if (logging) {
-        dirty_log_flush(logging->log, &svq->dirty);
+    /* Once for all of them: to keep a state takes longer than to change it. */
+    if (cq->state_changed) {
+        cq->state_changed = false;
+        cq->config.changed(cq->config.opaque);
     }
-    svq_publish_to_guest(svq, svq->guest.packed, logging);
+    if (cq->logging) {
+        dirty_log_flush(cq->logging->log, &svq->dirty);
+    }
+    svq_publish_to_guest(svq, svq->guest.packed, cq->logging);
+}
+
+void control_deny_answers(ShadowVirtqueue *svq)
+{
+    ControlQueue *cq = svq->control;
+    const uint8_t ack = NET_CTRL_ERR;
+    unsigned int i;
+
+    cq->logging = rcu_dereference(*svq->logging);
+    for (i = 0; i < CONTROL_QUEUE_SLOTS; i++) {
+        uint32_t done;
+
+        if (cq->slots[i].state == SLOT_GUEST) {
+            store_reply(svq, &cq->slots[i].reply, &ack, sizeof(ack), &done);
+        }
+    }
+    if (cq->logging) {
+        dirty_log_flush(cq->logging->log, &svq->dirty);
+    }
 }

@@ -39,6 +39,7 @@ typedef enum ControlSlotState {
 typedef struct ControlSlot {
     ControlSlotState state;
     bool known;                 /* @command is valid; else the table does not know it */
+    bool applies;               /* one of ours that changes the state when the device has done it */
     int64_t deadline_ns;
     uint8_t *copy;              /* of the command; the device does not reach it */
     uint32_t n;                 /* bytes of it */
@@ -49,21 +50,30 @@ typedef struct ControlSlot {
     ControlReply reply;
 } ControlSlot;
 
+/* A command of our own that is still to be sent. */
+typedef struct ControlOwnStep {
+    NetCtrlStep step;
+    bool applies;               /* as of a slot; else the state says already what it makes */
+} ControlOwnStep;
+
 struct ControlQueue {
     char *name;
     ControlQueueConfig config;
+    const SvqLogging *logging;  /* that of the call under way: one log has all its marks */
     ControlSlot slots[CONTROL_QUEUE_SLOTS];     /* the first is the large one */
     ControlReply reply;         /* of a command that gets no slot */
     bool full;                  /* the next command of the guest's waits */
     bool begun;                 /* the device listens */
     bool device_broken;         /* it gets no command any more */
-    bool said_refused, said_late, said_own;
+    bool said_refused, said_late, said_own, said_slow;
+    bool state_changed;         /* and nobody was told */
+    bool doubtful;              /* see control_queue_is_doubtful() */
 
-    GArray *own;                /* NetCtrlStep; what of ours is still to be sent */
+    GArray *own;                /* ControlOwnStep; what of ours is still to be sent */
     unsigned int own_next;
     unsigned int own_left;      /* of ours, not answered yet */
     unsigned int own_failed;    /* since begin() */
-    bool own_applied;           /* the state has changed by ours, and nobody was told */
+    int64_t own_deadline_ns;    /* of all of them */
     bool own_told;              /* that they are through */
     uint32_t late;              /* bit N: of class N the device did a command too late */
 
@@ -79,6 +89,12 @@ struct ControlQueue {
 static inline bool control_slot_is_waiting(const ControlSlot *slot)
 {
     return slot->state == SLOT_GUEST || slot->state == SLOT_OWN;
+}
+
+/* Whether a device that does the command in @slot is another than before; not, if it only tells. */
+static inline bool control_slot_changes(const ControlSlot *slot)
+{
+    return !slot->known || net_ctrl_spec(slot->command.id)->result == 0;
 }
 
 /* control-queue.c */
@@ -99,6 +115,9 @@ void control_wake(ShadowVirtqueue *svq);
 /* What lies in the device's ring is not collected any more: it must not wake us for ever. */
 void control_ignore_device(ShadowVirtqueue *svq);
 
+/* The device has done the command in @slot, which the table does not know. */
+void control_apply_unknown(ControlQueue *cq, const ControlSlot *slot);
+
 /* control-queue-guest.c */
 
 /*
@@ -114,18 +133,26 @@ void control_note_reply(ControlReply *reply, const VringSegment *seg, unsigned i
 void control_answer(ShadowVirtqueue *svq, const ControlReply *reply, const uint8_t *bytes,
                     uint32_t n);
 void control_answer_ack(ShadowVirtqueue *svq, const ControlReply *reply, uint8_t ack);
+
+/* Tells that the state has changed, if it has; then the guest may see its answers. */
 void control_publish_answers(ShadowVirtqueue *svq);
+
+/* The guest's commands that the device has may come back unanswered: none is to look done. */
+void control_deny_answers(ShadowVirtqueue *svq);
 
 /* control-queue-own.c */
 
-/* An empty array of NetCtrlStep. */
-GArray *control_steps_new(void);
+/* An empty array of ControlOwnStep. */
+GArray *control_own_new(void);
 
 /* Sends one of our own commands, if it is time: true if one was sent. */
 bool control_send_own(ShadowVirtqueue *svq);
 
 /* Whether the guest has to wait until ours are through. */
 bool control_own_first(const ControlQueue *cq);
+
+/* Whether the time of all of them counts: some are not sent yet. */
+bool control_own_unsent(const ControlQueue *cq);
 
 /* A device that does not answer gets no more of ours. */
 void control_drop_own(ControlQueue *cq);
@@ -149,6 +176,9 @@ void control_give_up(ShadowVirtqueue *svq, ControlSlot *slot);
 
 /* The command in @slot is sent now. */
 void control_set_deadline(const ControlQueue *cq, ControlSlot *slot);
+
+/* The time of all of ours starts. */
+void control_set_own_deadline(ControlQueue *cq);
 
 /* Something was sent. */
 void control_arm_timer(ControlQueue *cq);

@@ -6,7 +6,9 @@
  * How it works.  They are sent in their order, as many at once as there are slots; one with a
  * barrier waits until nothing is in flight, and so takes effect after all before it.  What was done
  * too late is taken back when nothing is in flight that could change the state, with commands made
- * then: whatever the guest has reached in between is in them.
+ * then: whatever the guest has reached in between is in them.  Of ours only what send() gave
+ * changes the state: the others make the device what the state says already.  All together have
+ * their time, so that the guest does not wait for ever behind a slow device.
  */
 #include "control-queue-internal.h"
 
@@ -22,7 +24,7 @@ static void clear_step(void *step)
     g_bytes_unref(((NetCtrlStep *)step)->bytes);
 }
 
-GArray *control_steps_new(void)
+GArray *control_queue_steps_new(void)
 {
     GArray *steps = g_array_new(FALSE, FALSE, sizeof(NetCtrlStep));
 
@@ -30,15 +32,41 @@ GArray *control_steps_new(void)
     return steps;
 }
 
-/* Takes what is in @steps, which may be NULL. */
-static void add_steps(ControlQueue *cq, GArray *steps)
+static void clear_own(void *own)
 {
-    if (steps && steps->len) {
-        cq->own_left += steps->len;
-        g_array_append_vals(cq->own, steps->data, steps->len);
-        /* The references have moved. */
-        g_array_set_clear_func(steps, NULL);
-        g_array_set_size(steps, 0);
+    clear_step(&((ControlOwnStep *)own)->step);
+}
+
+GArray *control_own_new(void)
+{
+    GArray *own = g_array_new(FALSE, FALSE, sizeof(ControlOwnStep));
+
+    g_array_set_clear_func(own, clear_own);
+    return own;
+}
+
+/* @step.bytes are ours from here on. */
+static void add_step(ControlQueue *cq, NetCtrlStep step, bool applies)
+{
+    const ControlOwnStep own = { step, applies };
+
+    if (cq->own_left == 0) {
+        control_set_own_deadline(cq);
+    }
+    g_array_append_val(cq->own, own);
+    cq->own_left++;
+}
+
+/* @steps may be NULL. */
+static void add_steps(ControlQueue *cq, const GArray *steps, bool applies)
+{
+    unsigned int i;
+
+    for (i = 0; steps && i < steps->len; i++) {
+        NetCtrlStep step = g_array_index(steps, NetCtrlStep, i);
+
+        step.bytes = g_bytes_ref(step.bytes);
+        add_step(cq, step, applies);
     }
 }
 
@@ -48,13 +76,17 @@ static void add_command(ControlQueue *cq, const NetCtrlCommand *command)
     NetCtrlStep step = { .barrier = false };
 
     step.bytes = g_bytes_new(bytes, net_ctrl_encode(command, bytes, sizeof(bytes)));
-    g_array_append_val(cq->own, step);
-    cq->own_left++;
+    add_step(cq, step, false);
 }
 
 static bool all_sent(const ControlQueue *cq)
 {
     return cq->own_next == cq->own->len;
+}
+
+bool control_own_unsent(const ControlQueue *cq)
+{
+    return !all_sent(cq);
 }
 
 static bool any_waiting(const ControlQueue *cq)
@@ -76,6 +108,7 @@ static void count_own(ControlQueue *cq, unsigned int n, bool failed)
 
 void control_drop_own(ControlQueue *cq)
 {
+    cq->doubtful |= !all_sent(cq) || cq->late;
     count_own(cq, cq->own->len - cq->own_next, true);
     g_array_set_size(cq->own, 0);
     cq->own_next = 0;
@@ -108,7 +141,7 @@ static void take_back(ControlQueue *cq)
         add_defaults(cq, (uint8_t)class);
         steps = net_ctrl_state_restore_class(cq->config.state, (uint8_t)class,
                                              &cq->config.device_limits, NULL);
-        add_steps(cq, steps);
+        add_steps(cq, steps, false);
     }
     cq->late = 0;
 }
@@ -116,6 +149,10 @@ static void take_back(ControlQueue *cq)
 void control_note_late(ControlQueue *cq, const ControlSlot *slot)
 {
     if (!slot->known) {
+        control_apply_unknown(cq, slot);        /* nobody knows how to take it back */
+        return;
+    }
+    if (!control_slot_changes(slot)) {
         return;
     }
     if (!cq->said_late) {
@@ -135,7 +172,7 @@ void control_note_late(ControlQueue *cq, const ControlSlot *slot)
 bool control_send_own(ShadowVirtqueue *svq)
 {
     ControlQueue *cq = svq->control;
-    const NetCtrlStep *step;
+    const ControlOwnStep *own;
     NetCtrlError error;
     const void *bytes;
     ControlSlot *slot;
@@ -147,11 +184,11 @@ bool control_send_own(ShadowVirtqueue *svq)
     if (all_sent(cq)) {
         return false;
     }
-    step = &g_array_index(cq->own, NetCtrlStep, cq->own_next);
-    if (step->barrier && any_waiting(cq)) {
+    own = &g_array_index(cq->own, ControlOwnStep, cq->own_next);
+    if (own->step.barrier && any_waiting(cq)) {
         return false;
     }
-    bytes = g_bytes_get_data(step->bytes, &n);
+    bytes = g_bytes_get_data(own->step.bytes, &n);
     slot = control_find_slot(svq, n);
     if (!slot) {
         if (!control_may_find_slot(cq, n)) {
@@ -163,6 +200,7 @@ bool control_send_own(ShadowVirtqueue *svq)
     slot->n = (uint32_t)n;
     slot->known = net_ctrl_parse(&slot->command, slot->copy, n, &cq->config.device_limits,
                                  &error) == 0;
+    slot->applies = own->applies && slot->known;
     control_send_slot(svq, slot, SLOT_OWN, 1);
     svq_counter_add(&cq->counters.own, 1);
     cq->own_next++;
@@ -177,12 +215,13 @@ void control_finish_own(ControlQueue *cq, const ControlSlot *slot, uint8_t ack)
 {
     count_own(cq, 1, ack != NET_CTRL_OK);
     if (ack == NET_CTRL_OK) {
-        if (slot->known) {
+        if (slot->applies) {
             net_ctrl_state_apply(cq->config.state, &slot->command);
-            cq->own_applied = true;
+            cq->state_changed = true;
         }
         return;
     }
+    cq->doubtful |= !slot->applies;
     if (!cq->said_own) {
         g_autofree char *words = slot->known ? net_ctrl_to_string(&slot->command) : NULL;
 
@@ -194,6 +233,7 @@ void control_finish_own(ControlQueue *cq, const ControlSlot *slot, uint8_t ack)
 void control_give_up_own(ControlQueue *cq, ControlSlot *slot)
 {
     slot->state = SLOT_OWN_LOST;
+    cq->doubtful = true;
     count_own(cq, 1, true);
     control_drop_own(cq);
 }
@@ -202,11 +242,6 @@ void control_tell_through(ControlQueue *cq)
 {
     if (!cq->begun || control_own_first(cq)) {
         return;
-    }
-    /* Once for all of them: to keep a state takes longer than to say what it is. */
-    if (cq->own_applied) {
-        cq->own_applied = false;
-        cq->config.changed(cq->config.opaque);
     }
     if (!cq->own_told) {
         cq->own_told = true;
@@ -232,7 +267,8 @@ static void add_own_in_owner(void *opaque)
         cq->own_failed = 0;
     }
     cq->own_told = false;
-    add_steps(cq, command->steps);
+    add_steps(cq, command->steps, !command->begin);
+    control_set_own_deadline(cq);
     if (cq->device_broken) {
         control_drop_own(cq);
         control_tell_through(cq);

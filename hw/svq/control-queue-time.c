@@ -11,6 +11,7 @@
 #define G_LOG_DOMAIN "svq"
 
 #define NS_PER_S INT64_C(1000000000)
+#define OWN_LIMITS 4            /* the time of all of ours, in time limits of one command */
 
 static int64_t now_ns(void)
 {
@@ -20,7 +21,10 @@ static int64_t now_ns(void)
     return now.tv_sec * NS_PER_S + now.tv_nsec;
 }
 
-/* All have the same time, so what is armed is due before anything sent later. */
+/*
+ * All have the same time, so what is armed is due before anything sent later; and for some that is
+ * waiting, so that this holds for the time of all of ours, too.
+ */
 void control_arm_timer(ControlQueue *cq)
 {
     struct itimerspec when = { 0 };
@@ -37,6 +41,9 @@ void control_arm_timer(ControlQueue *cq)
     }
     if (first == INT64_MAX) {
         return;
+    }
+    if (control_own_unsent(cq)) {
+        first = MIN(first, cq->own_deadline_ns);
     }
     when.it_value.tv_sec = first / NS_PER_S;
     when.it_value.tv_nsec = first % NS_PER_S;
@@ -89,6 +96,7 @@ void control_queue_detach(ShadowVirtqueue *svq)
 {
     ControlQueue *cq = svq->control;
 
+    control_deny_answers(svq);
     if (cq->timer) {
         aio_remove_handler(svq->ctx, cq->timer);
         cq->timer = NULL;
@@ -104,6 +112,11 @@ void control_set_deadline(const ControlQueue *cq, ControlSlot *slot)
     slot->deadline_ns = now_ns() + cq->config.timeout_ns;
 }
 
+void control_set_own_deadline(ControlQueue *cq)
+{
+    cq->own_deadline_ns = now_ns() + OWN_LIMITS * cq->config.timeout_ns;
+}
+
 void control_give_up(ShadowVirtqueue *svq, ControlSlot *slot)
 {
     if (slot->state == SLOT_OWN) {
@@ -114,11 +127,29 @@ void control_give_up(ShadowVirtqueue *svq, ControlSlot *slot)
     }
 }
 
+/* Those of ours that are in flight have their own time.  True if others are left out. */
+static bool expire_own(ControlQueue *cq, int64_t now)
+{
+    if (!control_own_unsent(cq) || cq->own_deadline_ns > now) {
+        return false;
+    }
+    if (!cq->said_slow) {
+        g_warning("%s: the device has not done the %u commands of ours within %" G_GINT64_FORMAT
+                  " ms; the rest is left out", cq->name, cq->own->len,
+                  OWN_LIMITS * cq->config.timeout_ns / 1000000);
+        cq->said_slow = true;
+    }
+    control_drop_own(cq);
+    return true;
+}
+
 void control_queue_expire(ShadowVirtqueue *svq, int64_t now)
 {
     ControlQueue *cq = svq->control;
     unsigned int i, n = 0;
+    bool own;
 
+    cq->logging = rcu_dereference(*svq->logging);
     /* As they are taken: about the oldest first. */
     for (i = CONTROL_QUEUE_SLOTS; i-- > 0;) {
         ControlSlot *slot = &cq->slots[i];
@@ -128,12 +159,15 @@ void control_queue_expire(ShadowVirtqueue *svq, int64_t now)
             n++;
         }
     }
-    if (n == 0) {
+    own = expire_own(cq, now);
+    if (n == 0 && !own) {
         return;
     }
-    g_warning("%s: the device has not answered %u commands within %" G_GINT64_FORMAT " ms",
-              cq->name, n, cq->config.timeout_ns / 1000000);
-    svq_counter_add(&cq->counters.timed_out, n);
+    if (n) {
+        g_warning("%s: the device has not answered %u commands within %" G_GINT64_FORMAT " ms",
+                  cq->name, n, cq->config.timeout_ns / 1000000);
+        svq_counter_add(&cq->counters.timed_out, n);
+    }
     control_publish_answers(svq);
     control_tell_through(cq);
     control_wake(svq);          /* what waited for a slot */

@@ -27,7 +27,7 @@ ControlQueue *control_queue_new(const char *name)
     unsigned int i;
 
     cq->name = g_strdup(name);
-    cq->own = control_steps_new();
+    cq->own = control_own_new();
     cq->timer_fd = -1;
     for (i = 0; i < CONTROL_QUEUE_SLOTS; i++) {
         ControlSlot *slot = &cq->slots[i];
@@ -59,7 +59,8 @@ void control_queue_free(ControlQueue *cq)
 void control_queue_configure(ControlQueue *cq, const ControlQueueConfig *config)
 {
     cq->config = *config;
-    cq->said_refused = cq->said_late = cq->said_own = false;
+    cq->said_refused = cq->said_late = cq->said_own = cq->said_slow = false;
+    cq->doubtful = false;
 }
 
 void control_queue_stopped(ControlQueue *cq)
@@ -67,12 +68,19 @@ void control_queue_stopped(ControlQueue *cq)
     unsigned int i;
 
     for (i = 0; i < CONTROL_QUEUE_SLOTS; i++) {
-        cq->slots[i].state = SLOT_FREE;
+        ControlSlot *slot = &cq->slots[i];
+
+        cq->doubtful |= slot->state != SLOT_FREE && control_slot_changes(slot);
+        slot->state = SLOT_FREE;
     }
     control_drop_own(cq);
     cq->own_left = 0;
-    cq->own_applied = false;
     cq->begun = cq->device_broken = cq->full = false;
+}
+
+bool control_queue_is_doubtful(const ControlQueue *cq)
+{
+    return cq->doubtful;
 }
 
 ControlQueueCounters control_queue_get_counters(const ControlQueue *cq)
@@ -131,6 +139,9 @@ void control_send_slot(ShadowVirtqueue *svq, ControlSlot *slot, ControlSlotState
     memset(config->host + slot->reply_offset, NOT_ANSWERED, reply_size);
     slot->state = state;
     control_set_deadline(cq, slot);
+    if (config->sent && control_slot_changes(slot)) {
+        config->sent(config->opaque);
+    }
     vring_driver_add(&svq->shadow, svq->shadow.packed, seg, CONTROL_SLOT_ELEMENTS,
                      (uint32_t)(slot - cq->slots));
     svq_counter_add(&svq->counters.bytes, slot->n);
@@ -292,6 +303,7 @@ unsigned int control_queue_offer(ShadowVirtqueue *svq)
         cq->full = true;
         return 0;
     }
+    cq->logging = rcu_dereference(*svq->logging);
     while (!cq->device_broken && control_send_own(svq)) {
         sent = true;
         n++;
@@ -311,17 +323,23 @@ unsigned int control_queue_offer(ShadowVirtqueue *svq)
 
 /* Answers. */
 
-static void apply(ControlQueue *cq, const ControlSlot *slot)
+void control_apply_unknown(ControlQueue *cq, const ControlSlot *slot)
 {
-    NetCtrlState *state = cq->config.state;
-
-    if (slot->known) {
-        net_ctrl_state_apply(state, &slot->command);
-    } else if (net_ctrl_state_apply_unknown(state, slot->copy[0], slot->copy[1])) {
+    if (net_ctrl_state_apply_unknown(cq->config.state, slot->copy[0], slot->copy[1])) {
         g_warning("%s: the guest uses a command that svqd does not know: class %u, command %u; it "
                   "cannot be restored", cq->name, slot->copy[0], slot->copy[1]);
+        cq->state_changed = true;
     }
-    cq->config.changed(cq->config.opaque);
+}
+
+static void apply(ControlQueue *cq, const ControlSlot *slot)
+{
+    if (!slot->known) {
+        control_apply_unknown(cq, slot);
+    } else if (control_slot_changes(slot)) {
+        net_ctrl_state_apply(cq->config.state, &slot->command);
+        cq->state_changed = true;
+    }
 }
 
 static void finish_guest(ShadowVirtqueue *svq, ControlSlot *slot, const uint8_t *reply,
@@ -411,6 +429,7 @@ unsigned int control_queue_give_back(ShadowVirtqueue *svq)
     ControlQueue *cq = svq->control;
     unsigned int done;
 
+    cq->logging = rcu_dereference(*svq->logging);
     for (done = 0; done < CONTROL_BURST && !cq->device_broken; done++) {
         VringCollected buffer;
         int ret = vring_driver_collect_buffer(&svq->shadow, svq->shadow.packed, &buffer);

@@ -41,8 +41,10 @@ typedef struct ControlQueueConfig {
     NetCtrlLimits device_limits;        /* of what the device has been told that it may be asked */
     NetCtrlState *state;
     int64_t timeout_ns;
-    /* The state has changed, and the guest does not know yet. */
+    /* The state has changed, and the guest does not know yet; once for a burst of answers. */
     void (*changed)(void *opaque);
+    /* What may change the device was sent; often, may be NULL. */
+    void (*sent)(void *opaque);
     /* The guest has heard that it shall announce itself. */
     void (*announced)(void *opaque);
     /*
@@ -66,6 +68,9 @@ void control_queue_free(ControlQueue *cq);
 
 /* Main thread, before the queue is started with it. */
 void control_queue_configure(ControlQueue *cq, const ControlQueueConfig *config);
+
+/* Any thread.  An empty array of NetCtrlStep, which owns what is put in. */
+GArray *control_queue_steps_new(void);
 
 /*
  * Main thread, once the device listens: it is given @steps (NetCtrlStep, owned from here on; NULL:
@@ -95,5 +100,11 @@ void control_queue_detach(ShadowVirtqueue *svq);
 
 /* The rings are gone, and what was in flight with them. */
 void control_queue_stopped(ControlQueue *cq);
+
+/*
+ * Main thread, from the queue's stop to the next configure: the device may have done commands that
+ * the state does not show.
+ */
+bool control_queue_is_doubtful(const ControlQueue *cq);
 
 #endif

@@ -53,13 +53,18 @@ bool dirty_log_covers(const DirtyLog *log, const MemoryMap *map)
 
 static void flush_entry(const DirtyLog *log, DirtyLogCache *cache, unsigned int i)
 {
+    const uint64_t word = cache->entries[i].word;
+
+    cache->used &= ~(UINT32_C(1) << i);
+    if (word > (log->n_pages - 1) / WORD_BITS) {
+        return;         /* marked for a longer log: better a page too few than a stray write */
+    }
     /*
      * Release: pairs with the VMM's acquire when it takes the bits out; then it sees the page
      * as we saw it.
      */
-    atomic_fetch_or_explicit(&log->words[cache->entries[i].word],
-                             htole64(cache->entries[i].bits), memory_order_release);
-    cache->used &= ~(UINT32_C(1) << i);
+    atomic_fetch_or_explicit(&log->words[word], htole64(cache->entries[i].bits),
+                             memory_order_release);
 }
 
 static void mark_bits(const DirtyLog *log, DirtyLogCache *cache, uint64_t word, uint64_t bits)

@@ -12,9 +12,9 @@ static bool is_at_beginning(const SvqQueue *queue)
 {
     const bool packed = svq_has_feature(queue->dev->guest_features, VIRTIO_F_RING_PACKED);
     const VringBase start = vring_base_start(packed);
-    const VringBase base = svq_queue_decode_base(queue, queue->base, queue->base_is_ours);
 
-    return !queue->base_is_ours && queue->told_base != queue->base && base.avail == start.avail;
+    return queue->base_is_new &&
+           svq_queue_decode_base(queue, queue->vmm_base, false).avail == start.avail;
 }
 
 /* Whether a VMM that was not always there names another ring than the one before did. */
@@ -48,6 +48,7 @@ static void take_state(SvqQueue *queue, bool anew)
     } else {
         svq_control_save_record(control);
     }
+    control->loaded = false;
 }
 
 /* The state is ours until svq_control_begin(). */
@@ -60,12 +61,16 @@ static void started(SvqControl *control)
 
 int svq_control_start(SvqQueue *queue, GError **errp)
 {
+    SvqControl *control = &queue->dev->control;
     const bool anew = is_at_beginning(queue) || is_of_other_guest(queue);
-    int ret = svq_queue_start(queue, errp);
+    int ret;
 
+    /* What it was stopped with the device may have done. */
+    control->restored &= !control_queue_is_doubtful(control->queue);
+    ret = svq_queue_start(queue, errp);
     if (ret == 0) {
         take_state(queue, anew);
-        started(&queue->dev->control);
+        started(control);
     }
     return ret;
 }
@@ -89,6 +94,33 @@ int svq_control_start_alone(SvqDevice *dev, GError **errp)
         started(control);
     }
     return ret;
+}
+
+static gboolean update_queues(void *opaque)
+{
+    SvqControl *control = opaque;
+
+    control->update_source = 0;
+    svq_device_update_queues(control->dev);
+    return G_SOURCE_REMOVE;
+}
+
+void svq_control_update_later(SvqControl *control)
+{
+    if (!control->update_source) {
+        control->update_source = g_idle_add(update_queues, control);
+    }
+}
+
+void svq_control_stopping(const SvqQueue *queue)
+{
+    SvqControl *control = &queue->dev->control;
+
+    if (svq_control_is(queue) && !control->orphaned && control->phase != SVQ_CONTROL_READY) {
+        /* Data queues have waited for it, and shall not wait for the VMM's next word. */
+        control->phase = SVQ_CONTROL_IDLE;
+        svq_control_update_later(control);
+    }
 }
 
 static gboolean hold_over(void *opaque)
@@ -188,24 +220,64 @@ static uint16_t count_pairs(const SvqDevice *dev)
     return (uint16_t)MAX(n, 1);
 }
 
+static void move_steps(GArray *to, GArray *from)
+{
+    g_array_append_vals(to, from->data, from->len);
+    g_array_set_clear_func(from, NULL);
+    g_array_unref(from);
+}
+
+/*
+ * The commands that restore the state.  Of a class with one that the device cannot do, none: that is
+ * said, and the others count all the more.
+ */
+static GArray *make_steps(const SvqControl *control)
+{
+    static const NetCtrlId one_of_each_class[] = {
+        NET_CTRL_MAC_ADDR_SET, NET_CTRL_MQ_VQ_PAIRS_SET, NET_CTRL_GUEST_OFFLOADS_SET,
+        NET_CTRL_RX_PROMISC, NET_CTRL_VLAN_ADD, NET_CTRL_NOTF_COAL_TX_SET,
+    };
+    GArray *all = net_ctrl_state_restore(control->state, &control->device_limits, NULL);
+    unsigned int i;
+
+    if (all) {
+        return all;
+    }
+    all = control_queue_steps_new();
+    for (i = 0; i < G_N_ELEMENTS(one_of_each_class); i++) {
+        const uint8_t class = net_ctrl_spec(one_of_each_class[i])->class;
+        g_autoptr(GError) error = NULL;
+        GArray *steps = net_ctrl_state_restore_class(control->state, class,
+                                                     &control->device_limits, &error);
+
+        if (steps) {
+            move_steps(all, steps);
+        } else {
+            g_warning("%s: the device cannot be brought to the state that the guest believes it to "
+                      "be in: %s", control->dev->id, error->message);
+        }
+    }
+    return all;
+}
+
 void svq_control_begin(SvqDevice *dev)
 {
     SvqControl *control = &dev->control;
     SvqQueue *queue = svq_control_queue(dev);
-    g_autoptr(GError) error = NULL;
     GArray *steps = NULL;
 
     if (!queue || !queue->started || !dev->device_driver_ok ||
         control->phase != SVQ_CONTROL_IDLE) {
         return;
     }
-    if (control->loaded &&
+    if (control->announces &&
         svq_has_feature(dev->guest_features & svq_control_own_features(dev),
                         VIRTIO_NET_F_GUEST_ANNOUNCE)) {
         control->announce = true;
         vhost_user_server_config_changed(dev->server);
     }
-    control->loaded = false;
+    control->announces = false;
+    control->loaded &= !control->bridged;       /* else it is for the guest's ring, which is to come */
     if (bridges_pairs(dev)) {
         const NetCtrlCommand command = { .id = NET_CTRL_MQ_VQ_PAIRS_SET,
                                          .pairs = count_pairs(dev) };
@@ -215,11 +287,7 @@ void svq_control_begin(SvqDevice *dev)
     }
     svq_control_show(control);
     if (!control->restored) {
-        steps = net_ctrl_state_restore(control->state, &control->device_limits, &error);
-    }
-    if (error) {
-        g_warning("%s: the device cannot be brought to the state that the guest believes it to be "
-                  "in: %s", dev->id, error->message);
+        steps = make_steps(control);
     }
     control->phase = SVQ_CONTROL_RESTORING;
     control->restore_start = g_get_monotonic_time();
@@ -242,13 +310,14 @@ static gboolean update_pairs(void *opaque)
 
     control->pairs_source = 0;
     command.pairs = count_pairs(dev);
-    if (command.pairs == control->pairs || !svq_control_is_started(dev)) {
-        return G_SOURCE_REMOVE;
+    if (command.pairs == control->pairs || !svq_control_is_started(dev) ||
+        control->pairs != control->pairs_ready) {
+        return G_SOURCE_REMOVE;     /* the last answer, when it comes, brings us here again */
     }
     control->pairs = command.pairs;
     net_ctrl_encode(&command, bytes, sizeof(bytes));
     step.bytes = g_bytes_new(bytes, sizeof(bytes));
-    steps = g_array_new(FALSE, FALSE, sizeof(step));
+    steps = control_queue_steps_new();
     g_array_append_val(steps, step);
     control_queue_send(svq_control_queue(dev)->svq, steps);
     return G_SOURCE_REMOVE;

@@ -181,6 +181,12 @@ int svq_control_load(SvqDevice *dev, const uint8_t *data, size_t n, GError **err
                     "%s: a state is loaded before the queues are started", dev->id);
         return -EBUSY;
     }
+    if (dev->mode == SVQ_MODE_PASSTHROUGH && !dev->backend->ops->ring_isolate) {
+        g_set_error(errp, G_FILE_ERROR, G_FILE_ERROR_NOSYS,
+                    "%s: mode=passthrough: nobody can give a state to this device, whose control "
+                    "queue passes through unseen", dev->id);
+        return -ENOTSUP;
+    }
     if (net_ctrl_state_load(state, data, n, errp) < 0) {
         return -EINVAL;
     }
@@ -188,7 +194,8 @@ int svq_control_load(SvqDevice *dev, const uint8_t *data, size_t n, GError **err
         svq_device_stop(dev);   /* it is to be fresh from a reset */
     }
     net_ctrl_state_copy(control->state, state);
-    control->loaded = true;
+    control->loaded = control->announces = true;
+    svq_control_update_later(control);      /* what has waited for another state */
     return 0;
 }
 

@@ -16,8 +16,7 @@
 /* A ring without a guest: the shortest that there can be. */
 #define NO_GUEST_NUM 2
 
-/* struct virtio_net_config (5.1.4): all that concerns us, and up to max_virtqueue_pairs. */
-#define CONFIG_BYTES        24
+/* struct virtio_net_config (5.1.4) up to max_virtqueue_pairs. */
 #define CONFIG_PAIRS_END    10
 
 /* What the rings of one side take, bytes; page-aligned areas, of either format. */
@@ -57,6 +56,13 @@ static void changed(void *opaque)
     }
 }
 
+static void sent(void *opaque)
+{
+    SvqControl *control = opaque;
+
+    atomic_store_explicit(&control->touched, true, memory_order_relaxed);
+}
+
 static void announced(void *opaque)
 {
     SvqControl *control = opaque;
@@ -80,7 +86,7 @@ static void report_restored(const SvqControl *control)
     const gint64 took = g_get_monotonic_time() - control->restore_start;
 
     if (control->restore_commands) {
-        g_message("%s: the device has its state again: %u commands in %" G_GINT64_FORMAT " us",
+        g_message("%s: the device was told its state: commands: %u, us: %" G_GINT64_FORMAT,
                   control->dev->id, control->restore_commands, took);
     }
     if (failed) {
@@ -159,6 +165,10 @@ static void stop_waiting(SvqControl *control)
         g_source_remove(control->pairs_source);
         control->pairs_source = 0;
     }
+    if (control->update_source) {
+        g_source_remove(control->update_source);
+        control->update_source = 0;
+    }
 }
 
 void svq_control_free(SvqDevice *dev)
@@ -195,13 +205,19 @@ uint64_t svq_control_own_features(const SvqDevice *dev)
                ? VIRTIO_F_BIT(VIRTIO_NET_F_GUEST_ANNOUNCE) : 0;
 }
 
+/* Who gives these options knows that the device serves its control queue. */
+static bool is_asked_for(const SvqControlOptions *options)
+{
+    return options->has_mac || options->promisc != ON_OFF_AUTO_AUTO;
+}
+
 uint64_t svq_control_bridge_features(const SvqDevice *dev, uint64_t guest_features)
 {
     const SvqControlOptions *options = &dev->control.options;
     const uint64_t has = dev->backend->features & ~dev->withheld;
     uint64_t wants = 0;
 
-    if (!can_be_seen(dev) || !dev->backend->serves_control ||
+    if (!can_be_seen(dev) || !(dev->backend->serves_control || is_asked_for(options)) ||
         svq_has_feature(guest_features, VIRTIO_NET_F_CTRL_VQ)) {
         return 0;
     }
@@ -218,33 +234,76 @@ uint64_t svq_control_bridge_features(const SvqDevice *dev, uint64_t guest_featur
 
 /* The device side starts. */
 
-static bool read_config(VhostDevice *backend, uint8_t *config, uint32_t n)
+static bool try_config(VhostDevice *backend, uint8_t *config, uint32_t n)
 {
+    memset(config, 0, SVQ_CONTROL_CONFIG_BYTES);
     return backend->has_config && backend->ops->get_config(backend, config, 0, n, NULL) == 0;
 }
 
-/* From the configuration space, as much of it as there is; a device without one still has pairs. */
+/* The configuration space, as much of it as there is; a device without one still has pairs. */
+static void read_config(VhostDevice *backend, uint8_t config[SVQ_CONTROL_CONFIG_BYTES])
+{
+    if (!try_config(backend, config, SVQ_CONTROL_CONFIG_BYTES) &&
+        !try_config(backend, config, CONFIG_PAIRS_END)) {
+        const uint16_t pairs = htole16((uint16_t)(backend->queue_count / 2));
+
+        memset(config, 0, SVQ_CONTROL_CONFIG_BYTES);
+        memcpy(config + CONFIG_PAIRS_END - sizeof(pairs), &pairs, sizeof(pairs));
+    }
+}
+
+static void find_guest_limits(SvqDevice *dev)
+{
+    SvqControl *control = &dev->control;
+
+    net_ctrl_limits_init(&control->limits, dev->guest_features, control->config,
+                         sizeof(control->config));
+}
+
 static void find_limits(SvqDevice *dev)
 {
     SvqControl *control = &dev->control;
-    VhostDevice *backend = dev->backend;
-    uint8_t config[CONFIG_BYTES] = { 0 };
 
-    if (!read_config(backend, config, CONFIG_BYTES) &&
-        !read_config(backend, config, CONFIG_PAIRS_END)) {
-        const uint16_t pairs = htole16((uint16_t)(backend->queue_count / 2));
+    read_config(dev->backend, control->config);
+    find_guest_limits(dev);
+    net_ctrl_limits_init(&control->device_limits, dev->shadow_features, control->config,
+                         sizeof(control->config));
+}
 
-        memcpy(config + CONFIG_PAIRS_END - sizeof(pairs), &pairs, sizeof(pairs));
+bool svq_control_still_fits(const SvqDevice *dev)
+{
+    const SvqControl *control = &dev->control;
+    uint8_t config[SVQ_CONTROL_CONFIG_BYTES];
+    NetCtrlLimits limits;
+
+    if (!control->queue || !svq_has_feature(dev->guest_features, VIRTIO_NET_F_CTRL_VQ)) {
+        return true;
     }
-    net_ctrl_limits_init(&control->limits, dev->guest_features, config, sizeof(config));
-    net_ctrl_limits_init(&control->device_limits, dev->shadow_features, config, sizeof(config));
+    read_config(dev->backend, config);
+    net_ctrl_limits_init(&limits, dev->guest_features, config, sizeof(config));
+    if (net_ctrl_vq_index(&limits) == net_ctrl_vq_index(&control->limits)) {
+        return true;
+    }
+    g_warning("%s: the device came back with its control queue at %d, for the guest it is at %d",
+              dev->id, net_ctrl_vq_index(&limits), net_ctrl_vq_index(&control->limits));
+    return false;
+}
+
+/* The state that the VMM has loaded cannot be used. */
+static void warn_of_loaded(SvqControl *control, const char *why)
+{
+    if (control->loaded) {
+        g_warning("%s: the state that the VMM has loaded is not given to the device: %s",
+                  control->dev->id, why);
+        control->loaded = control->announces = false;
+    }
 }
 
 /* The guest's driver has no use for a control queue: the device's state is that of a reset. */
 static void forget_state(SvqControl *control)
 {
     control->device_limits = (NetCtrlLimits){ 0 };
-    control->loaded = false;
+    warn_of_loaded(control, "the guest has no control queue");
     if (!net_ctrl_state_is_empty(control->state)) {
         svq_control_reset_state(control);
     }
@@ -270,6 +329,7 @@ int svq_control_prepare(SvqDevice *dev, GError **errp)
         g_warning("%s: the device has no virtqueue %d, which should be the control queue; it is "
                   "left to itself", dev->id, control->index);
         control->index = -1;
+        control->unseen = true;
         return 0;
     }
     if (!control->queue) {
@@ -293,7 +353,24 @@ int svq_control_prepare(SvqDevice *dev, GError **errp)
     return 0;
 }
 
-void svq_control_choose(SvqDevice *dev)
+/* What our options ask for, and this device or this guest cannot have. */
+static void report_options(const SvqDevice *dev)
+{
+    const SvqControl *control = &dev->control;
+    const uint64_t features = control->index >= 0 ? control->device_limits.features : 0;
+
+    if (control->options.has_mac && !svq_has_feature(features, VIRTIO_NET_F_CTRL_MAC_ADDR)) {
+        g_message("%s: 'mac' has no effect: CTRL_MAC_ADDR is not negotiated with the device, or its "
+                  "control queue passes through", dev->id);
+    }
+    if (control->options.promisc != ON_OFF_AUTO_AUTO &&
+        !svq_has_feature(features, VIRTIO_NET_F_CTRL_RX)) {
+        g_message("%s: 'promisc' has no effect: CTRL_RX is not negotiated with the device, or its "
+                  "control queue passes through", dev->id);
+    }
+}
+
+static void choose_worker(SvqDevice *dev)
 {
     SvqControl *control = &dev->control;
     VhostDevice *backend = dev->backend;
@@ -313,10 +390,18 @@ void svq_control_choose(SvqDevice *dev)
         control->unseen = true;
         control->index = -1;
         g_clear_pointer(&control->region, memory_region_unref);
+        warn_of_loaded(control, "the control queue passes through unseen");
         return;
     }
-    g_message("%s: the device cannot give its control queue an address space of its own: rings of "
-              "the guest's that pass through reach its memory", dev->id);
+    g_message("%s: the device cannot give its control queue an address space of its own; its commands "
+              "are seen all the same, but rings of the guest's that pass through reach its memory",
+              dev->id);
+}
+
+void svq_control_choose(SvqDevice *dev)
+{
+    choose_worker(dev);
+    report_options(dev);
 }
 
 void svq_control_forget(SvqDevice *dev)
@@ -334,10 +419,20 @@ void svq_control_disconnected(SvqDevice *dev)
 {
     SvqControl *control = &dev->control;
 
-    control->announce = false;
+    control->announce = control->announces = false;
     control->other_vmm = true;
     if (control->loaded || control->bridged) {
         control->loaded = control->bridged = false;
+        svq_control_reset_state(control);
+    }
+}
+
+void svq_control_driver_reset(SvqDevice *dev)
+{
+    SvqControl *control = &dev->control;
+
+    if (control->loaded) {
+        control->loaded = control->announces = false;
         svq_control_reset_state(control);
     }
 }
@@ -385,6 +480,7 @@ void svq_control_describe_ring(const SvqQueue *queue, ShadowVirtqueueConfig *con
         .timeout_ns = control->options.timeout_ms * INT64_C(1000000),
         .changed = changed,
         .announced = announced,
+        .sent = sent,
         .through = through,
         .opaque = control,
     };
@@ -417,10 +513,11 @@ void svq_control_orphan(SvqDevice *dev)
     SvqQueue *queue;
     int index;
 
-    if (!control->queue || control->unseen ||
+    if (!control->queue || control->unseen || svq_control_is_started(dev) ||
         !svq_has_feature(dev->guest_features, VIRTIO_NET_F_CTRL_VQ)) {
         return;
     }
+    find_guest_limits(dev);
     index = net_ctrl_vq_index(&control->limits);
     if (index < 0 || (unsigned int)index >= dev->n_queues ||
         !svq_queue_is_described(&dev->queues[index])) {
@@ -429,7 +526,7 @@ void svq_control_orphan(SvqDevice *dev)
     queue = &dev->queues[index];
     control->index = index;
     control->orphaned = true;
-    if (svq_queue_start(queue, &error) < 0) {
+    if (svq_control_start(queue, &error) < 0) {
         g_warning("%s", error->message);
         control->orphaned = false;
         control->index = -1;

@@ -38,6 +38,9 @@ typedef enum SvqControlPhase {
     SVQ_CONTROL_READY,
 } SvqControlPhase;
 
+/* struct virtio_net_config (5.1.4), as far as it concerns us. */
+#define SVQ_CONTROL_CONFIG_BYTES 24
+
 typedef struct SvqControl {
     SvqDevice *dev;
     ControlQueue *queue;
@@ -56,7 +59,8 @@ typedef struct SvqControl {
         uint64_t desc, driver, device;
     } ring;
     bool other_vmm;             /* than the one of then, perhaps */
-    bool loaded;                /* the VMM gave the state, and no device has it yet */
+    bool loaded;                /* the VMM gave the state, and no ring of a guest's has taken it */
+    bool announces;             /* and the guest is to announce itself when the device has it */
     bool orphaned;
 
     /* Of this start of the device side. */
@@ -64,6 +68,7 @@ typedef struct SvqControl {
     bool unseen;                /* there is one, and it passes through */
     bool bridged;
     bool isolated;              /* no ring of the guest's reaches its memory */
+    uint8_t config[SVQ_CONTROL_CONFIG_BYTES];   /* of the configuration space */
     NetCtrlLimits limits;       /* of the guest */
     NetCtrlLimits device_limits;
     MemoryRegion *region;       /* its ring, and its commands; NULL: none */
@@ -76,6 +81,7 @@ typedef struct SvqControl {
     bool waited;                /* that has happened */
     uint16_t pairs;             /* bridged: that the device has been told of */
     uint16_t pairs_ready;       /* and has answered */
+    guint update_source;        /* something has ended that others wait for; 0: nothing */
     guint pairs_source;         /* what is enabled has changed; 0: it has not */
 
     /* Written by the queue's owner. */
@@ -112,6 +118,12 @@ void svq_control_forget(SvqDevice *dev);
 /* The VMM is gone. */
 void svq_control_disconnected(SvqDevice *dev);
 
+/* The guest's driver has reset the device: a state that was loaded before is not its. */
+void svq_control_driver_reset(SvqDevice *dev);
+
+/* Whether a device that is back has its control queue where the guest believes it to be. */
+bool svq_control_still_fits(const SvqDevice *dev);
+
 /* Whether @queue is the control queue, and we look into it. */
 bool svq_control_is(const SvqQueue *queue);
 
@@ -126,7 +138,7 @@ void svq_control_describe_ring(const SvqQueue *queue, ShadowVirtqueueConfig *con
 /* Describes a ring that no guest has. */
 void svq_control_describe_no_guest(SvqControl *control, VringConfig *config);
 
-/* The device side is gone: the guest's control queue is served without it; it is back. */
+/* There is no device side: the guest's control queue is served without it; it is back. */
 void svq_control_orphan(SvqDevice *dev);
 void svq_control_adopt(SvqDevice *dev);
 
@@ -146,6 +158,12 @@ int svq_control_start_alone(SvqDevice *dev, GError **errp);
  * it can.
  */
 bool svq_control_holds(SvqQueue *queue);
+
+/* @queue is being stopped: what waits for it is looked at again. */
+void svq_control_stopping(const SvqQueue *queue);
+
+/* From the main loop, queues are started that have not to wait any more. */
+void svq_control_update_later(SvqControl *control);
 
 /* The same of a device whose rings are fixed: the queue is started, and held. */
 bool svq_control_shall_hold(const SvqQueue *queue);

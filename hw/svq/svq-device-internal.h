@@ -39,6 +39,7 @@ struct SvqQueue {
     bool base_lost;             /* and nothing shows where it stands */
     uint32_t vmm_base;          /* what it said last */
     int64_t told_base;          /* what it was told, since the last start; -1: it did not ask */
+    bool base_is_new;           /* since the last start it has said another than that */
     bool was_started;           /* since the VMM connected: what it says of the ring now counts */
     EventNotifier kick, call, err;
     SvqLogging *logging;        /* published to the queue by RCU; NULL: nothing is logged */

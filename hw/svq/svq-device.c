@@ -50,7 +50,7 @@ static bool still_fits(const SvqDevice *dev)
         g_warning("%s: the device came back without the rings that the guest has", dev->id);
         return false;
     }
-    return true;
+    return svq_control_still_fits(dev);
 }
 
 static void device_ready(void *opaque)
@@ -58,13 +58,13 @@ static void device_ready(void *opaque)
     SvqDevice *dev = opaque;
 
     g_info("%s: device side %s is there", dev->id, dev->backend->id);
-    svq_control_adopt(dev);
     svq_mode_choose(dev);
     if (!dev->queues) {
         make_queues(dev);
     } else if (!still_fits(dev)) {
         return;
     }
+    svq_control_adopt(dev);
     svq_device_forget_refusals(dev);
     svq_device_update_queues(dev);
     if (dev->server) {

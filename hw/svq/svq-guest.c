@@ -68,6 +68,7 @@ static void forget_queue(SvqQueue *queue)
     queue->base = queue->vmm_base = 0;
     queue->base_is_ours = queue->base_untold = queue->base_lost = queue->was_started = false;
     queue->told_base = -1;
+    queue->base_is_new = false;
     event_notifier_cleanup(&queue->kick);
     event_notifier_cleanup(&queue->call);
     event_notifier_cleanup(&queue->err);
@@ -290,6 +291,7 @@ static int guest_set_vring_base(void *opaque, unsigned int index, uint32_t base,
     int ret = check_stopped(queue, "base", errp);
 
     if (ret == 0) {
+        queue->base_is_new |= queue->told_base != base;
         queue->base = queue->vmm_base = base;
         queue->base_is_ours = queue->base_untold = queue->base_lost = false;
         svq_queue_update(queue);
@@ -481,6 +483,7 @@ static int guest_set_status(void *opaque, uint8_t status, GError **errp)
     /* Reset (2.4).  What GET_VRING_BASE will ask for is kept: QEMU asks after this. */
     dev->status = 0;
     stop_until_kicked(dev);
+    svq_control_driver_reset(dev);
     return 0;
 }
 
@@ -499,6 +502,7 @@ static int guest_reset(void *opaque, GError **errp)
     dev->log_all = false;
     svq_device_update_logging(dev);
     svq_mode_update(dev);
+    svq_control_driver_reset(dev);
     dev->status = 0;
     return 0;
 }

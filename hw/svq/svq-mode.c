@@ -418,7 +418,9 @@ static bool any_broken(const SvqDevice *dev)
     unsigned int i;
 
     for (i = 0; i < dev->n_queues; i++) {
-        if (shadow_virtqueue_get_state(dev->queues[i].svq) == SVQ_QUEUE_BROKEN) {
+        /* The control queue does not move, and so keeps nobody from it. */
+        if (!svq_control_is(&dev->queues[i]) &&
+            shadow_virtqueue_get_state(dev->queues[i].svq) == SVQ_QUEUE_BROKEN) {
             return true;
         }
     }

@@ -108,6 +108,10 @@ void svq_queue_update(SvqQueue *queue)
     SvqDevice *dev = queue->dev;
     g_autoptr(GError) error = NULL;
 
+    if (!dev->backend->connected) {
+        svq_control_orphan(dev);
+        return;
+    }
     if (!is_due(queue)) {
         return;
     }

@@ -250,6 +250,7 @@ int svq_queue_start(SvqQueue *queue, GError **errp)
     }
     queue->started = queue->was_started = true;
     queue->told_base = -1;
+    queue->base_is_new = false;
     queue->passthrough = passthrough;
     g_info("%s queue %u: started, guest %s, device %s, %" PRIu32 " descriptors, %s %s", dev->id,
            queue->index, queue->guest_packed ? "packed" : "split",
@@ -310,6 +311,7 @@ static void stop_shadow(SvqQueue *queue, bool device_lost)
 
 void svq_queue_settle(SvqQueue *queue, bool told, bool lost)
 {
+    svq_control_stopping(queue);
     if (queue->alone) {
         VringBase unused;
 

@@ -43,6 +43,19 @@ static const VirtioFeature table[] = {
     { 39, "NOTIF_CONFIG_DATA", VIRTIO_FEATURE_REFUSED, 0, "kicks are eventfds" },
     { 40, "RING_RESET", VIRTIO_FEATURE_REFUSED, 0, "vhost-user cannot carry it" },
     { 41, "ADMIN_VQ", VIRTIO_FEATURE_REFUSED, 0, "belongs to the PCI transport" },
+    { 50, "DEVICE_STATS", VIRTIO_FEATURE_DEVICE },
+    { 51, "HASH_TUNNEL", VIRTIO_FEATURE_DEVICE },
+    { 52, "VQ_NOTF_COAL", VIRTIO_FEATURE_DEVICE },
+    { 53, "NOTF_COAL", VIRTIO_FEATURE_DEVICE },
+    { 54, "GUEST_USO4", VIRTIO_FEATURE_DEVICE },
+    { 55, "GUEST_USO6", VIRTIO_FEATURE_DEVICE },
+    { 56, "HOST_USO", VIRTIO_FEATURE_DEVICE },
+    { 57, "HASH_REPORT", VIRTIO_FEATURE_DEVICE },
+    { 59, "GUEST_HDRLEN", VIRTIO_FEATURE_DEVICE },
+    { 60, "RSS", VIRTIO_FEATURE_DEVICE },
+    { 61, "RSC_EXT", VIRTIO_FEATURE_DEVICE },
+    { 62, "STANDBY", VIRTIO_FEATURE_DEVICE },
+    { 63, "SPEED_DUPLEX", VIRTIO_FEATURE_DEVICE },
 };
 
 const VirtioFeature *virtio_features_find(unsigned int bit)

@@ -122,6 +122,13 @@ static bool check_mode(const DeviceConfig *config, GError **errp)
     return true;
 }
 
+static bool has_mac(const DeviceConfig *config)
+{
+    const MacAddress none = { { 0 } };
+
+    return memcmp(&config->mac, &none, sizeof(none)) != 0;
+}
+
 static bool device_check(Objects *objects, Object *object, GError **errp)
 {
     const DeviceConfig *config = object->config;
@@ -132,6 +139,10 @@ static bool device_check(Objects *objects, Object *object, GError **errp)
     }
     if (!check_mode(config, errp)) {
         return false;
+    }
+    if (!config->ctrl_vq && (has_mac(config) || config->promisc != ON_OFF_AUTO_AUTO)) {
+        return svqd_fail(errp, "'mac' and 'promisc' need the device's control queue; leave out "
+                         "ctrl_vq=off");
     }
     if (config->iothread && config->mapping) {
         return svqd_fail(errp, "'iothread' and 'iothread-vq-mapping' exclude each other; give one");
@@ -240,9 +251,8 @@ static bool device_create(Objects *objects, Object *object, GError **errp)
         .inflight = options->inflight,
         .control = { .promisc = options->promisc, .timeout_ms = (uint32_t)options->ctrl_timeout },
     };
-    const MacAddress no_mac = { { 0 } };
 
-    config.control.has_mac = memcmp(&options->mac, &no_mac, sizeof(no_mac)) != 0;
+    config.control.has_mac = has_mac(options);
     memcpy(config.control.mac, options->mac.bytes, sizeof(config.control.mac));
     if (!get_iothreads(iothreads, objects, object, backend, errp)) {
         return false;

@@ -70,14 +70,14 @@ WRONG = (
 class Daemon:
     """A fresh svqd, whose device is fresh, too."""
 
-    def __init__(self, directory: Path, shadow: str, *options: str):
+    def __init__(self, directory: Path, shadow: str, pairs: int = PAIRS):
         self.socket = directory / 'vm.sock'
         device = ','.join(['svq,id=net0,chardev=vm,backend=dev',
                            f'packed={"on" if shadow == "packed" else "off"}',
-                           'iothread-vq-mapping.0.iothread=io0', *options])
+                           'iothread-vq-mapping.0.iothread=io0'])
         self.svqd = Svqd(['-object', 'iothread,id=io0',
                           '-chardev', f'socket,id=vm,path={self.socket},server=on',
-                          '-backend', f'loopback,id=dev,queue-pairs={PAIRS}', '-device', device],
+                          '-backend', f'loopback,id=dev,queue-pairs={pairs}', '-device', device],
                          directory / 'svqd.log')
 
     def __enter__(self) -> Daemon:
@@ -114,7 +114,7 @@ class Daemon:
     def fail(self, words: str, *options: str) -> None:
         """It says `words`, and that something is wrong."""
         bench = self.bench(*options)
-        check(bench.returncode == 1 and words in bench.stderr,
+        check(bench.returncode == 1 and words in bench.stderr and bench.stderr.count('\n') == 1,
               f'status {bench.returncode}, not "{words}": {bench.stdout}{bench.stderr}')
 
 
@@ -174,17 +174,33 @@ def then_packets(directory: Path, guest: str, shadow: str) -> str:
 def damaged_state(directory: Path) -> str:
     """One test case: a state that is not whole is refused, and the next one is taken."""
     state, damaged = directory / 'state', directory / 'damaged'
+    refused = f"--load-state '{damaged}': the back end does not take it; its log says why"
     with Daemon(directory, 'split') as daemon:
         daemon.run('--control', 'VLAN_ADD 7', '--control-only', '--save-state', str(state))
         whole = state.read_bytes()
         for data in (b'', whole[:-1], whole + b'\0', bytes([whole[0] ^ 1]) + whole[1:],
                      whole[:-1] + bytes([whole[-1] ^ 0x80])):
             damaged.write_bytes(data)
-            daemon.fail('CHECK_DEVICE_STATE', '--load-state', str(damaged), '--control-only')
+            daemon.fail(refused, '--load-state', str(damaged), '--control-only')
         damaged.write_bytes(bytes(256 * 1024 + 1))
-        daemon.fail('of svq-bench', '--load-state', str(damaged), '--control-only')
+        daemon.fail(refused, '--load-state', str(damaged), '--control-only')
         daemon.run('--load-state', str(state), '--control-only')
     return f'{len(whole)} bytes'
+
+
+def ranges_and_lists(directory: Path) -> str:
+    """One test case: a range of VLANs is so many commands, and each --control adds its own."""
+    with Daemon(directory, 'split') as daemon:
+        report = daemon.run('--control-only', '--control', 'VLAN_ADD 1-3; VLAN_DEL 2-2;',
+                            '--control', '!VLAN_ADD 4096-4097')
+        check_commands(report, dict.fromkeys((
+            'VLAN_ADD 1', 'VLAN_ADD 2', 'VLAN_ADD 3', 'VLAN_DEL 2', '!VLAN_ADD 4096',
+            '!VLAN_ADD 4097'), ''))
+        for wrong in ('3-1', '1-', '-1', '1-65536', '1-2-3', '1- 2'):
+            daemon.fail(f"'VLAN_ADD {wrong}' is not written like 'VLAN_ADD 5'",
+                        '--control', f'VLAN_ADD {wrong}')
+        daemon.fail("'VLAN 1-3' begins with no command", '--control', 'VLAN 1-3')
+    return ''
 
 
 def wrong_answers(directory: Path) -> str:
@@ -192,11 +208,40 @@ def wrong_answers(directory: Path) -> str:
     with Daemon(directory, 'split') as daemon:
         daemon.fail('!VLAN_ADD 5 is answered with OK', '--control', 'VLAN_ADD 4;!VLAN_ADD 5')
         daemon.fail('VLAN_ADD 4096 is answered with ERR', '--control', 'VLAN_ADD 4096')
-        daemon.fail('--control: ', '--control', 'VLAN_ADD')
-        daemon.fail('--control: ', '--control', '0')
+        daemon.fail("--control: 'VLAN_ADD' is not written like 'VLAN_ADD 5'",
+                    '--control', 'VLAN_ADD')
+        for text in ('0', '000', '0g', '!'):
+            body = text.lstrip('!')
+            daemon.fail(f"--control: '{body}' begins with no command", '--control', text)
+        for text in ('', ';', ' ; '):
+            daemon.fail(f"--control: '{text}' is no command", '--control', text)
+        daemon.fail("--control: ';' is no command", '--control', 'VLAN_ADD 5', '--control', ';')
         daemon.fail('--control-pipelined needs --control', '--control-pipelined')
         daemon.fail('no packets', '--control-only', '--buffers', '5')
-        daemon.fail('/nonexistent', '--load-state', '/nonexistent')
+        daemon.fail('--queue-pairs: ', '--queue-pairs', str(PAIRS + 1), '--control-only')
+    with Daemon(directory, 'split', pairs=1) as daemon:
+        for options in ((), ('--control-only', '--control', 'VLAN_ADD 5')):
+            daemon.fail('--queue-pairs: the back end has 1, not 2\n', '--queue-pairs', '2',
+                        *options)
+    return ''
+
+
+def wrong_files(directory: Path) -> str:
+    """One test case: what cannot be read or written is told before there is a connection."""
+    with Daemon(directory, 'split') as daemon:
+        for option, path, why in (
+                ('--load-state', '/nonexistent', 'No such file or directory'),
+                ('--load-state', '', 'No such file or directory'),
+                ('--load-state', str(directory), 'Is a directory'),
+                ('--save-state', '/nonexistent/state', 'No such file or directory'),
+                ('--save-state', '', 'No such file or directory'),
+                ('--save-state', f'{daemon.socket}/state', 'Not a directory'),
+                ('--save-state', str(directory), 'Is a directory')):
+            daemon.fail(f"{option} '{path}': {why}\n", option, path, '--control-only',
+                        '--socket-path', '/nonexistent/socket')
+        # That it is full shows when it is written.
+        daemon.fail("--save-state '/dev/full': No space left on device\n",
+                    '--save-state', '/dev/full', '--control-only')
     return ''
 
 
@@ -218,6 +263,8 @@ def main() -> int:
              lambda: every_command(directory, 'packed', 'split', '--indirect')),
             ('packets after commands', lambda: then_packets(directory, 'packed', 'split')),
             ('a state that is damaged', lambda: damaged_state(directory)),
+            ('ranges of VLANs, and several lists', lambda: ranges_and_lists(directory)),
+            ('files that are not there', lambda: wrong_files(directory)),
             ('wrong answers are told', lambda: wrong_answers(directory)),
         ]
         return tap.run(cases)

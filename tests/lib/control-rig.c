@@ -75,7 +75,17 @@ void control_rig_expect_words(const char *part)
 
 static void changed(void *opaque)
 {
-    atomic_fetch_add(&((ControlRig *)opaque)->changed, 1);
+    ControlRig *rig = opaque;
+
+    atomic_fetch_add(&rig->changed, 1);
+    if (rig->on_changed) {
+        rig->on_changed(rig);
+    }
+}
+
+static void sent(void *opaque)
+{
+    atomic_fetch_add(&((ControlRig *)opaque)->sent, 1);
 }
 
 static void announced(void *opaque)
@@ -114,6 +124,7 @@ void control_rig_start(ControlRig *rig)
         .state = rig->state,
         .timeout_ns = config->timeout_ns ? config->timeout_ns : HOUR_NS,
         .changed = changed,
+        .sent = sent,
         .announced = announced,
         .through = through,
         .opaque = rig,
@@ -423,7 +434,7 @@ void control_rig_check_state(ControlRig *rig, const char *lines)
 
 GArray *control_rig_steps(const char *lines)
 {
-    GArray *steps = g_array_new(FALSE, FALSE, sizeof(NetCtrlStep));
+    GArray *steps = control_queue_steps_new();
     g_auto(GStrv) line = g_strsplit(lines, "\n", -1);
     unsigned int i;
 

@@ -68,7 +68,10 @@ typedef struct ControlRig {
     bool running;
 
     /* How often the owner told us, and what. */
-    atomic_uint changed, announced, through, failed, broken;
+    atomic_uint changed, sent, announced, through, failed, broken;
+
+    /* Called in the middle of a burst, if set. */
+    void (*on_changed)(struct ControlRig *rig);
 } ControlRig;
 
 /* A command that the device has. */

@@ -44,9 +44,10 @@ static void test_stop_in_flight(const void *data)
     control_rig_cleanup(&rig);
 }
 
-/* What was overtaken cannot be offered again: it comes back without an answer. */
+/* What was overtaken cannot be offered again: it comes back unanswered, and does not look done. */
 static void test_stop_out_of_order(const void *data)
 {
+    uint32_t cookie = 0, len = 1;
     RigCommand first, second;
     ControlRig rig;
 
@@ -61,8 +62,13 @@ static void test_stop_out_of_order(const void *data)
     control_rig_answer(&rig, second, NET_CTRL_OK);
     control_rig_stop(&rig, true);
     control_rig_hear(&rig, 1, NET_CTRL_OK);
-    control_rig_hear_len(&rig, 0, 0xee, 0);
+    g_assert_cmpint(vring_driver_collect(&rig.driver, rig.guest.packed, &cookie, &len), ==, 1);
+    g_assert_cmpuint(cookie, ==, 0);
+    g_assert_cmpuint(len, ==, 0);
+    g_assert_cmphex(control_rig_reply(&rig, 0)[0], ==, NET_CTRL_ERR);
+    g_assert_cmphex(control_rig_reply(&rig, 0)[1], ==, 0xee);
     control_rig_hear_nothing(&rig);
+    g_assert_true(control_queue_is_doubtful(rig.queue));
 
     control_rig_start(&rig);
     control_rig_step(&rig);
@@ -402,6 +408,54 @@ static void test_dirty_log(const void *data)
     control_rig_cleanup(&rig);
 }
 
+/* A log ends, and a shorter one begins, between the first mark of a burst and its end. */
+static SvqLogging *next_logging;
+
+static void change_log(ControlRig *rig)
+{
+    rcu_assign_pointer(rig->logging, next_logging);
+}
+
+static void test_dirty_log_changes(const void *data)
+{
+    DirtyLog log = { .n_pages = 0x8000, .refs = 1 }, short_log = { .n_pages = 64, .refs = 1 };
+    SvqLogging logging = { .log = &log, .data = true };
+    SvqLogging next = { .log = &short_log, .data = true };
+    RigCommand commands[2];
+    ControlRig rig;
+    unsigned int i;
+
+    log.words = g_malloc0(log.n_pages / 8);
+    short_log.words = g_malloc0(short_log.n_pages / 8);
+    next_logging = &next;
+    control_rig_init(&rig, data);
+    rcu_assign_pointer(rig.logging, &logging);
+    rig.on_changed = change_log;
+    for (i = 0; i < 2; i++) {
+        control_rig_say(&rig, "RX_PROMISC on");
+    }
+    control_rig_step(&rig);
+    for (i = 0; i < 2; i++) {
+        commands[i] = control_rig_take(&rig);
+    }
+    for (i = 0; i < 2; i++) {
+        control_rig_answer(&rig, commands[i], NET_CTRL_OK);
+    }
+    control_rig_step(&rig);
+    for (i = 0; i < 2; i++) {
+        control_rig_hear(&rig, i, NET_CTRL_OK);
+        g_assert_true(take_bit(&log, control_rig_place(i) + CONTROL_RIG_REPLY));
+    }
+    g_assert_cmpuint(rig.changed, ==, 1);
+    check_no_bit(&log);
+    check_no_bit(&short_log);
+    control_rig_stop(&rig, false);
+    check_no_bit(&short_log);
+    g_free(log.words);
+    g_free(short_log.words);
+    control_rig_cleanup(&rig);
+}
+
 int main(int argc, char **argv)
 {
     control_rig_test_init(&argc, &argv);
@@ -416,5 +470,6 @@ int main(int argc, char **argv)
     control_rig_test_add("/control-queue-stop/notifications-event-idx",
                          test_notifications_event_idx);
     control_rig_test_add("/control-queue-stop/dirty-log", test_dirty_log);
+    control_rig_test_add("/control-queue-stop/dirty-log-changes", test_dirty_log_changes);
     return g_test_run();
 }

@@ -172,7 +172,9 @@ static void run_traffic(const void *data, int64_t poll_max_ns, ControlRigConfig 
     world_stop_device(&w);
     control_rig_stop(&w.rig, false);
     g_assert_cmpuint(control_queue_get_counters(w.rig.queue).commands, ==, n);
-    g_assert_cmpuint(w.rig.changed, ==, n);
+    /* Once for a burst, however long it happened to be. */
+    g_assert_cmpuint(w.rig.changed, >=, 1);
+    g_assert_cmpuint(w.rig.changed, <=, n);
     control_rig_check_state(&w.rig, "MQ_VQ_PAIRS_SET 2\nVLAN_ADD 1\n");
     world_cleanup(&w);
 }
@@ -217,7 +219,8 @@ static void test_restore(const void *data)
     g_assert_cmpuint(w.rig.failed, ==, 0);
     world_stop_device(&w);
     control_rig_stop(&w.rig, false);
-    control_rig_check_state(&w.rig, "VLAN_ADD 1-999\n");
+    g_assert_cmpuint(control_queue_get_counters(w.rig.queue).own, ==, 1000);
+    g_assert_true(net_ctrl_state_is_empty(w.rig.state));
     world_cleanup(&w);
 }
 
@@ -359,7 +362,12 @@ static void check_late(const void *data, bool no_call)
     control_rig_answer(&w.rig, late, NET_CTRL_OK);
     control_rig_await(&w.rig.device_kick);
     control_rig_answer(&w.rig, control_rig_take_text(&w.rig, "VLAN_DEL 1"), NET_CTRL_OK);
-    await_counter(&w.rig.changed, 1);
+    /* The guest is served again. */
+    control_rig_say(&w.rig, "RX_PROMISC on");
+    control_rig_await(&w.rig.device_kick);
+    control_rig_answer(&w.rig, control_rig_take_text(&w.rig, "RX_PROMISC on"), NET_CTRL_OK);
+    await_used(&w.rig);
+    control_rig_hear(&w.rig, 1, NET_CTRL_OK);
     g_free(control_rig_take_words());
     world_cleanup(&w);
 }

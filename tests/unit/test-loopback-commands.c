@@ -5,6 +5,7 @@
  */
 #include <string.h>
 
+#include "lib/guest.h"
 #include "lib/loopback-world.h"
 
 #define OWN "02:00:00:00:00:01"
@@ -159,6 +160,56 @@ static void test_answers_are_filtered(const void *format)
     g_assert_cmpmem(w.frame, 6, frame.bytes + 6, 6);
     memcpy(frame.bytes + 6, (const uint8_t[]){ 2, 0, 0, 0, 0, 3 }, 6);
     g_assert_cmpint(loopback_world_send_bytes(&w, 0, frame.bytes, frame.n), ==, LOOPBACK_NOWHERE);
+    loopback_world_cleanup(&w);
+}
+
+static uint32_t sum_words(const uint8_t *bytes, size_t n)
+{
+    uint32_t sum = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        sum += (uint32_t)bytes[i] << (i % 2 ? 0 : 8);
+    }
+    while (sum >> 16) {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    return sum;
+}
+
+/*
+ * An answer to a ping has a right checksum, be it the guest's, made here, or left to the receiver.
+ */
+static void test_checksums_of_answers(const void *format)
+{
+    enum { ICMP = 14 + 20, BYTES = 16 };
+    const uint8_t request[BYTES] = { 8, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 };
+    const uint32_t sum = ~sum_words(request, BYTES);
+    const uint8_t whole[] = { (uint8_t)(sum >> 8), (uint8_t)sum };
+    LoopbackWorld w;
+
+    loopback_world_init(&w, format, loopback_world_features(), true);
+    for (unsigned int i = 0; i < 4; i++) {
+        const bool left = i % 2, open = left && i / 2;
+        Frame frame;
+
+        frame_begin(&frame, OWN);
+        frame_ipv4(&frame, "10.0.0.1", "10.0.0.2", 1, 0, BYTES);
+        frame_append(&frame, request, BYTES);
+        if (!left) {
+            memcpy(frame.bytes + ICMP + 2, whole, sizeof(whole));
+        }
+        w.sent = (LoopbackHeader){ .flags = left, .csum_start = GUINT16_TO_LE(ICMP),
+                                   .csum_offset = GUINT16_TO_LE(2) };
+        loopback_world_say(&w, i / 2 ? "GUEST_OFFLOADS_SET 0x2" : "GUEST_OFFLOADS_SET 0");
+        g_assert_cmpint(loopback_world_send_bytes(&w, 0, frame.bytes, frame.n), ==, 0);
+        g_assert_cmpuint(w.frame[ICMP], ==, 0);
+        g_assert_cmpuint(w.received.flags, ==, open);
+        if (open) {
+            g_assert_cmpmem(w.frame + ICMP + 2, 2, "\0\0", 2);
+        } else {
+            g_assert_cmphex(sum_words(w.frame + ICMP, BYTES), ==, 0xffff);
+        }
+    }
     loopback_world_cleanup(&w);
 }
 
@@ -334,6 +385,50 @@ static void test_result_in_pieces(const void *format)
     loopback_world_cleanup(&w);
 }
 
+static uint8_t *at(const LoopbackWorld *w, uint64_t gpa)
+{
+    return memory_map_host(w->rig.map, gpa, 1);
+}
+
+/* A command and its answer may lie over the edge between two regions, wherever it cuts them. */
+static void test_over_the_edge_of_a_region(const void *format)
+{
+    enum { FIRST = 0x10000, SECOND = 0x18000, RESULT = 1 + 8 };
+    static const GuestRegion regions[] = {
+        { 0, FIRST, 0 },
+        { FIRST, SECOND - FIRST, 0 },
+        { SECOND, LOOPBACK_RIG_MEMORY - SECOND, 0 },
+    };
+    const uint8_t get[] = { 6, 3, 1, 0, 0, 0 };
+    const uint8_t expected[RESULT] = { 0, 1, 2, 3, 4, 5, 6, 7, 8 };
+    LoopbackWorld w;
+    MemoryMap *old;
+
+    loopback_world_init(&w, format, loopback_world_features(), false);
+    loopback_world_say(&w, "NOTF_COAL_VQ_SET vq=1 packets=0x04030201 usecs=0x08070605");
+    old = w.rig.map;
+    w.rig.map = guest_memory_new(regions, G_N_ELEMENTS(regions));
+    g_assert_cmpint(w.rig.dev->ops->set_memory(w.rig.dev, w.rig.map, NULL), ==, 0);
+    guest_memory_free(old);
+    for (unsigned int i = 0; i <= RESULT; i++) {
+        const uint64_t command = FIRST - i % (sizeof(get) + 1), reply = SECOND - i;
+        const VringSegment seg[] = {
+            { command, sizeof(get), 0 }, { reply, RESULT, VRING_DESC_F_WRITE },
+        };
+
+        for (unsigned int j = 0; j < sizeof(get); j++) {
+            *at(&w, command + j) = get[j];
+        }
+        loopback_rig_add(&w.rig, CTRL, seg, G_N_ELEMENTS(seg), i);
+        g_assert_cmpuint(loopback_rig_wait_used(&w.rig, CTRL, i), ==, RESULT);
+        for (unsigned int j = 0; j < RESULT; j++) {
+            g_assert_cmpuint(*at(&w, reply + j), ==, expected[j]);
+            *at(&w, reply + j) = 0x77;
+        }
+    }
+    loopback_world_cleanup(&w);
+}
+
 /* One wrong command of each kind, between packets and questions that tell what is set. */
 static void test_wrong_commands_change_nothing(const void *format)
 {
@@ -428,9 +523,11 @@ int main(int argc, char **argv)
         { "vlans", test_vlans },
         { "answers-are-filtered", test_answers_are_filtered },
         { "checksums", test_checksums },
+        { "checksums-of-answers", test_checksums_of_answers },
         { "wrong-headers", test_wrong_headers },
         { "coalescing", test_coalescing },
         { "result-in-pieces", test_result_in_pieces },
+        { "over-the-edge-of-a-region", test_over_the_edge_of_a_region },
         { "wrong-commands-change-nothing", test_wrong_commands_change_nothing },
         { "reset", test_reset },
     };

@@ -389,7 +389,7 @@ static void make_buffer(Random *random, uint8_t *memory, Buffer *b)
         b->seg[i] = (VringSegment){ gpa, len, readable ? 0 : VRING_DESC_F_WRITE };
         if (random_one_in(random, 200)) {
             b->seg[i].addr = LOOPBACK_RIG_MEMORY - len + 1;
-            b->outside |= i <= b->n_readable && (readable || len == 1);
+            b->outside = true;
         } else if (readable) {
             for (uint32_t j = 0; j < len; j++, length++) {
                 all[length] = random_one_in(random, 40) ? (uint8_t)random_u64(random)

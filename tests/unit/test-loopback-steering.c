@@ -12,7 +12,7 @@
     "6d5a56da255b0ec24167253d43a38fb0d0ca2bcbae7b30b477cb2da38030f20c6a42b73bbeac01fa"
 #define CONFIG "MQ_RSS_CONFIG types=0x1ff unclassified=%u table=%s transmit=%u key=" KEY
 
-enum { REPORT_NONE, REPORT_TCPV4 = 2, REPORT_TCPV6 = 5 };
+enum { REPORT_NONE, REPORT_TCPV4 = 2, REPORT_TCPV6 = 5, REPORT_IPV6_EX = 7 };
 
 typedef struct Vector {
     bool v6;
@@ -182,6 +182,62 @@ static void test_hash_config_does_not_steer(const void *format)
     loopback_world_cleanup(&w);
 }
 
+/* The hash of RSS_CONFIG ends with its table; that of HASH_CONFIG is not touched. */
+static void test_pairs_set_ends_the_hash_of_the_table(const void *format)
+{
+    LoopbackWorld w;
+    Frame frame;
+
+    make_frame(&frame, &vectors[0]);
+    loopback_world_init(&w, format, loopback_world_features() | LOOPBACK_NEEDS(MQ_HASH_CONFIG),
+                        false);
+    set_table(&w, 1, 0, 0, 0);
+    check_report(&w, &frame, REPORT_TCPV4, vectors[0].hash);
+    loopback_world_say(&w, "MQ_VQ_PAIRS_SET 2");
+    check_report(&w, &frame, REPORT_NONE, 0);
+    loopback_world_say(&w, "MQ_HASH_CONFIG types=0x2 key=" KEY);
+    loopback_world_say(&w, "MQ_VQ_PAIRS_SET 1");
+    check_report(&w, &frame, REPORT_TCPV4, vectors[0].hash);
+    set_table(&w, 1, 0, 0, 0);
+    loopback_world_say(&w, "MQ_HASH_CONFIG types=0x2 key=" KEY);
+    loopback_world_say(&w, "MQ_VQ_PAIRS_SET 2");
+    check_report(&w, &frame, REPORT_TCPV4, vectors[0].hash);
+    loopback_world_cleanup(&w);
+}
+
+/*
+ * Ports, and a home address, that lie behind what is read of a frame to know it are not hashed,
+ * though all of it is read to complete its checksum.
+ */
+static void test_hash_of_headers_far_in(const void *format)
+{
+    enum { EXTENSION_BYTES = 264, CSUM_START = 14 + 40 + EXTENSION_BYTES };
+    const uint8_t extension[EXTENSION_BYTES] = { FRAME_TCP, EXTENSION_BYTES / 8 - 1, 1, 255,
+                                                 [2 + 257] = 1, 3 };
+    LoopbackWorld w;
+    Frame frame;
+    uint32_t hash;
+
+    frame_begin(&frame, "02:00:00:00:00:01");
+    frame_ipv6(&frame, "fe80::1", "fe80::2", 60, EXTENSION_BYTES + 20);
+    frame_append(&frame, extension, sizeof(extension));
+    frame_ports(&frame, FRAME_TCP, 1, 2, 0);
+    loopback_world_init(&w, format, loopback_world_features() | LOOPBACK_NEEDS(MQ_HASH_CONFIG),
+                        false);
+    loopback_world_say(&w, "GUEST_OFFLOADS_SET 0");
+    loopback_world_say(&w, "MQ_HASH_CONFIG types=0x1ff key=" KEY);
+    g_assert_cmpint(loopback_world_send(&w, 0, &frame), ==, 0);
+    g_assert_cmpuint(GUINT16_FROM_LE(w.received.hash_report), ==, REPORT_IPV6_EX);
+    hash = w.received.hash_value;
+    w.sent = (LoopbackHeader){ .flags = 1, .csum_start = GUINT16_TO_LE(CSUM_START),
+                               .csum_offset = GUINT16_TO_LE(16) };
+    g_assert_cmpint(loopback_world_send_bytes(&w, 0, frame.bytes, frame.n), ==, 0);
+    g_assert_cmpuint(w.received.flags, ==, 0);
+    g_assert_cmpuint(GUINT16_FROM_LE(w.received.hash_report), ==, REPORT_IPV6_EX);
+    g_assert_cmphex(w.received.hash_value, ==, hash);
+    loopback_world_cleanup(&w);
+}
+
 /* A receive buffer that holds a packet of this test's only in part. */
 #define SHORT_GPA 0x100
 #define SHORT_BYTES 30
@@ -265,13 +321,71 @@ static void test_table_changes_while_a_packet_waits(const void *format)
     loopback_rig_wait_asleep(&w.rig, TX0);
     loopback_world_post(&w, 1);
     set_table(&w, 1, 0, 1, 1);
-    loopback_world_post(&w, 0);
     g_assert_cmpuint(loopback_rig_wait_used(&w.rig, TX0, LOOPBACK_WORLD_TX(0)), ==, 0);
     g_assert_true(loopback_world_collect(&w, 1));
     g_assert_cmpmem(w.frame, w.n_frame, frame.bytes, frame.n);
+    loopback_world_post(&w, 0);
     set_table(&w, 1, 0, 0, 0);
     transmit_and_wait(&w, 1, &frame);
     wait_both(&w, 0, &frame);
+    loopback_world_cleanup(&w);
+}
+
+/* What waits and is not wanted any more is dropped, though nothing else happens in its pair. */
+static void test_commands_drop_what_waits(const void *format)
+{
+    static const struct {
+        unsigned int pair;
+        const char *command;
+    } cases[] = {
+        { 1, "MQ_VQ_PAIRS_SET 1" }, { 0, "RX_PROMISC off" }, { 1, "RX_PROMISC off" },
+    };
+    Frame frame;
+
+    make_frame(&frame, &vectors[0]);
+    for (unsigned int i = 0; i < 2 * G_N_ELEMENTS(cases); i++) {
+        /* Without RSS pairs are in threads of their own. */
+        const uint64_t without = i % 2 ? 0 : LOOPBACK_NEEDS(MQ_RSS_CONFIG);
+        const unsigned int pair = cases[i / 2].pair;
+        LoopbackWorld w;
+
+        loopback_world_init(&w, format, loopback_world_features() & ~without, false);
+        loopback_world_say(&w, "MQ_VQ_PAIRS_SET 2");
+        loopback_world_say(&w, "MAC_ADDR_SET 02:00:00:00:00:09");
+        add_short(&w, pair);
+        loopback_world_transmit(&w, pair, frame.bytes, frame.n);
+        loopback_rig_wait_asleep(&w.rig, i % 2 ? RX0 : 2 * pair);
+        loopback_world_say(&w, cases[i / 2].command);
+        g_assert_cmpuint(loopback_rig_wait_used(&w.rig, 2 * pair + 1, LOOPBACK_WORLD_TX(pair)), ==,
+                         0);
+        g_assert_false(loopback_rig_has_used(&w.rig, 2 * pair));
+        loopback_world_cleanup(&w);
+    }
+}
+
+/* Commands are carried out in one thread while pairs come and go in others. */
+static void test_pairs_stop_while_commands_come(const void *format)
+{
+    const VringSegment seg[] = {
+        { LOOPBACK_RIG_COMMAND, 3, 0 }, { LOOPBACK_RIG_REPLY, 1, VRING_DESC_F_WRITE },
+    };
+    LoopbackWorld w;
+    Frame frame;
+
+    make_frame(&frame, &vectors[0]);
+    loopback_world_init(&w, format, loopback_world_features() & ~LOOPBACK_NEEDS(MQ_RSS_CONFIG),
+                        false);
+    loopback_world_say(&w, "MQ_VQ_PAIRS_SET 2");
+    memcpy(w.rig.memory + LOOPBACK_RIG_COMMAND, "\0\0\1", 3);
+    for (unsigned int i = 0; i < 300; i++) {
+        const unsigned int pair = i % 2, ring = 2 * pair + i / 2 % 2;
+
+        loopback_rig_add(&w.rig, CTRL, seg, G_N_ELEMENTS(seg), i);
+        loopback_rig_give_ring(&w.rig, ring, loopback_rig_take_ring(&w.rig, ring));
+        g_assert_cmpuint(loopback_rig_wait_used(&w.rig, CTRL, i), ==, 1);
+        g_assert_cmpuint(w.rig.memory[LOOPBACK_RIG_REPLY], ==, NET_CTRL_OK);
+        g_assert_cmpint(loopback_world_send(&w, pair, &frame), ==, pair);
+    }
     loopback_world_cleanup(&w);
 }
 
@@ -426,9 +540,13 @@ int main(int argc, char **argv)
         { "modes-of-multiqueue", test_modes_of_multiqueue },
         { "hash-report", test_hash_report },
         { "hash-config-does-not-steer", test_hash_config_does_not_steer },
+        { "pairs-set-ends-the-hash-of-the-table", test_pairs_set_ends_the_hash_of_the_table },
+        { "hash-of-headers-far-in", test_hash_of_headers_far_in },
         { "no-receive-buffers", test_no_receive_buffers },
         { "no-buffers-of-who-waits", test_no_buffers_of_who_waits },
         { "table-changes-while-a-packet-waits", test_table_changes_while_a_packet_waits },
+        { "commands-drop-what-waits", test_commands_drop_what_waits },
+        { "pairs-stop-while-commands-come", test_pairs_stop_while_commands_come },
         { "receiver-is-away", test_receiver_is_away },
         { "takes-effect-before-the-answer", test_takes_effect_before_the_answer },
     };

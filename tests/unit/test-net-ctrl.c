@@ -222,6 +222,39 @@ static void wrong_text_is_refused(void)
     }
 }
 
+static void each_example_is_a_command(void)
+{
+    unsigned int id;
+
+    for (id = 0; id < NET_CTRL_COUNT; id++) {
+        const char *example = net_ctrl_spec(id)->example;
+        g_autoptr(GByteArray) bytes = from_text(example);
+        g_autofree char *text = NULL;
+        NetCtrlCommand command;
+        NetCtrlError error;
+
+        g_assert_cmpint(net_ctrl_parse(&command, bytes->data, bytes->len, &device, &error), ==, 0);
+        g_assert_cmpuint(command.id, ==, id);
+        text = net_ctrl_to_string(&command);
+        g_assert_cmpstr(text, ==, example);
+    }
+}
+
+static void who_is_refused_is_told_an_example(void)
+{
+    unsigned int id;
+
+    for (id = 0; id < NET_CTRL_COUNT; id++) {
+        const NetCtrlSpec *spec = net_ctrl_spec(id);
+        g_autofree char *wrong = g_strdup_printf("%s what", spec->name);
+        g_autofree char *quoted = g_strdup_printf("'%s'", spec->example);
+        g_autoptr(GError) error = NULL;
+
+        g_assert_null(net_ctrl_from_string(wrong, &error));
+        g_assert_nonnull(strstr(error->message, quoted));
+    }
+}
+
 /* mac, status 1, 0x0102 queue pairs, mtu, speed, duplex; key 40, table 128, types 0x1ff. */
 static const uint8_t config[] = {
     2, 0, 0, 0, 0, 1, 1, 0, 0x02, 0x01, 0xdc, 5, 0, 0, 0, 0, 1, 40, 128, 0, 0xff, 1, 0, 0,
@@ -324,16 +357,36 @@ static char *manual_table(void)
     return g_string_free(out, FALSE);
 }
 
-/* On failure the table to put there is printed. */
-static void the_manual_has_the_table(void)
+/* On failure what to put there is printed. */
+static void check_manual(const char *path, const char *text)
 {
-    g_autofree char *manual = NULL, *table = manual_table();
+    g_autofree char *manual = NULL;
 
-    g_assert_true(g_file_get_contents(MANUAL, &manual, NULL, NULL));
-    if (!strstr(manual, table)) {
-        g_test_message("%s does not have:\n%s", MANUAL, table);
+    g_assert_true(g_file_get_contents(path, &manual, NULL, NULL));
+    if (!strstr(manual, text)) {
+        g_test_message("%s does not have:\n%s", path, text);
         g_test_fail();
     }
+}
+
+static void the_manual_has_the_table(void)
+{
+    g_autofree char *table = manual_table();
+
+    check_manual(MANUAL, table);
+}
+
+/* In a literal block, between empty lines, so that there are no others. */
+static void the_manual_of_svq_bench_has_the_examples(void)
+{
+    g_autoptr(GString) block = g_string_new("::\n\n");
+    unsigned int id;
+
+    for (id = 0; id < NET_CTRL_COUNT; id++) {
+        g_string_append_printf(block, "        %s\n", net_ctrl_spec(id)->example);
+    }
+    g_string_append_c(block, '\n');
+    check_manual(BENCH_MANUAL, block->str);
 }
 
 int main(int argc, char **argv)
@@ -349,6 +402,9 @@ int main(int argc, char **argv)
                     no_command_is_without_its_feature);
     g_test_add_func("/net-ctrl/features-are-named", features_are_named);
     g_test_add_func("/net-ctrl/wrong-text-is-refused", wrong_text_is_refused);
+    g_test_add_func("/net-ctrl/each-example-is-a-command", each_example_is_a_command);
+    g_test_add_func("/net-ctrl/who-is-refused-is-told-an-example",
+                    who_is_refused_is_told_an_example);
     g_test_add_func("/net-ctrl/limits-are-those-of-negotiated-features",
                     limits_are_those_of_negotiated_features);
     g_test_add_func("/net-ctrl/a-short-configuration-has-nothing-more",
@@ -358,5 +414,7 @@ int main(int argc, char **argv)
     g_test_add_func("/net-ctrl/the-control-queue-is-behind-the-data-queues",
                     the_control_queue_is_behind_the_data_queues);
     g_test_add_func("/net-ctrl/the-manual-has-the-table", the_manual_has_the_table);
+    g_test_add_func("/net-ctrl/the-manual-of-svq-bench-has-the-examples",
+                    the_manual_of_svq_bench_has_the_examples);
     return g_test_run();
 }

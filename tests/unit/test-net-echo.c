@@ -171,14 +171,19 @@ static size_t parse(const char *hex, uint8_t bytes[MAX_FRAME])
 }
 
 /* Has the first @n bytes answered in a block of just that size, for the address sanitizer. */
-static void answer(uint8_t *frame, size_t n)
+static void answer_with(uint8_t *frame, size_t n, bool csum_open)
 {
     const size_t given = MIN(n, NET_ECHO_BYTES);
     g_autofree uint8_t *block = g_malloc(MAX(given, 1));
 
     memcpy(block, frame, given);
-    net_echo_answer(block, given);
+    net_echo_answer(block, given, csum_open);
     memcpy(frame, block, given);
+}
+
+static void answer(uint8_t *frame, size_t n)
+{
+    answer_with(frame, n, false);
 }
 
 static void test_answers(const void *opaque)
@@ -205,6 +210,22 @@ static void test_cut_short(const void *opaque)
         answer(cut, len);
         g_assert_cmpmem(cut, len, len >= c->least ? expected : frame, len);
     }
+}
+
+/* A checksum that is still to be made is not touched; all else is answered as ever. */
+static void test_open_checksum(const void *opaque)
+{
+    const Case *c = opaque;
+    uint8_t frame[MAX_FRAME], expected[MAX_FRAME];
+    size_t n = parse(c->frame, frame), type = frame[12] == 0x81 ? 16 : 12, icmp;
+
+    parse(c->answer ? c->answer : c->frame, expected);
+    icmp = type + 2 + (frame[type + 2] & 0xfu) * 4;
+    if (g_str_has_prefix(c->name, "echo-request")) {
+        memcpy(expected + icmp + 2, frame + icmp + 2, 2);
+    }
+    answer_with(frame, n, true);
+    g_assert_cmpmem(frame, n, expected, n);
 }
 
 /* The sum that a right checksum makes 0xffff (RFC 1071), by the book. */
@@ -300,9 +321,11 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     for (i = 0; i < G_N_ELEMENTS(cases); i++) {
         g_autofree char *answers = g_strdup_printf("/net-echo/answers/%s", cases[i].name);
+        g_autofree char *open = g_strdup_printf("/net-echo/open-checksum/%s", cases[i].name);
         g_autofree char *cut = g_strdup_printf("/net-echo/cut-short/%s", cases[i].name);
 
         g_test_add_data_func(answers, &cases[i], test_answers);
+        g_test_add_data_func(open, &cases[i], test_open_checksum);
         g_test_add_data_func(cut, &cases[i], test_cut_short);
     }
     g_test_add_func("/net-echo/sums-of-echo-replies", test_sums_of_echo_replies);

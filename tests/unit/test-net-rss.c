@@ -282,6 +282,14 @@ static void test_extensions_without_ports(void)
 
         make_extended(&frame, v, headers[i].type, headers[i].bytes, 8);
         check_hash(IPV6_TYPES, &frame, NET_RSS_REPORT_IPV6, v->addresses);
+        /* Cut off, an extension header is one all the same; ESP is the next layer. */
+        check_hash(NET_RSS_HASH_TYPES, &frame,
+                   headers[i].type == ESP ? NET_RSS_REPORT_IPV6 : NET_RSS_REPORT_IPV6_EX,
+                   v->addresses);
+        frame.n = 14 + 40;
+        check_hash(NET_RSS_HASH_TYPES, &frame,
+                   headers[i].type == ESP ? NET_RSS_REPORT_IPV6 : NET_RSS_REPORT_IPV6_EX,
+                   v->addresses);
     }
 }
 

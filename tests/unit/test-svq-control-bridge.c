@@ -198,12 +198,19 @@ static void assert_left_alone(const ControlWorldConfig *config)
 static void test_left_alone(void)
 {
     ControlWorldConfig config = with_options(two_pairs, true, ON_OFF_AUTO_ON);
+    ControlWorld w;
 
     config.withheld = CONTROL_WORLD_KEPT;
     assert_left_alone(&config);
-    config.withheld = 0;
+    config = two_pairs;
     config.prepare = NULL;
     assert_left_alone(&config);
+    /* Who asks for these knows that it does. */
+    config = with_options(config, true, ON_OFF_AUTO_ON);
+    control_world_init(&w, &config);
+    control_world_start(&w);
+    control_world_assert_commands(&w, MAC_SET "; MQ_VQ_PAIRS_SET 1; RX_PROMISC on");
+    control_world_cleanup(&w);
 }
 
 /* The guest has its own: the options are what it begins with, each time. */

@@ -11,7 +11,7 @@ VhostDevice *guest_device_connect(const BenchOptions *options, const VhostDevice
                                   void *opaque, GError **errp)
 {
     const VhostSocketAddress address = { .path = options->socket_path, .fd = -1 };
-    VhostDevice *dev = vhost_user_client_new("svq-bench", &address, errp);
+    VhostDevice *dev = vhost_user_client_new(options->socket_path, &address, errp);
 
     if (dev) {
         dev->notify_opaque = opaque;

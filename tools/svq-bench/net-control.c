@@ -76,11 +76,12 @@ static GByteArray *parse_hex(const char *text)
     for (i = 0; i < n; i += 2) {
         const int high = g_ascii_xdigit_value(text[i]);
         const int low = g_ascii_xdigit_value(text[i + 1]);      /* of the last one its end: -1 */
-        const uint8_t byte = (uint8_t)(high << 4 | low);
+        uint8_t byte;
 
         if (high < 0 || low < 0) {
             return NULL;
         }
+        byte = (uint8_t)(high << 4 | low);
         g_byte_array_append(bytes, &byte, 1);
     }
     return bytes->len >= NET_CTRL_HEADER_BYTES ? g_steal_pointer(&bytes) : NULL;
@@ -108,10 +109,60 @@ static bool add_command(NetControl *control, const char *text, GError **errp)
     return true;
 }
 
+/* "VLAN_ADD 1-3", as svqd writes several of a state; false: @text is no such range. */
+static bool parse_range(const char *text, guint64 *first, guint64 *last)
+{
+    g_auto(GStrv) words = g_strsplit(text[0] == '!' ? text + 1 : text, " ", -1);
+    const bool vlan = g_strcmp0(words[0], net_ctrl_spec(NET_CTRL_VLAN_ADD)->name) == 0 ||
+                      g_strcmp0(words[0], net_ctrl_spec(NET_CTRL_VLAN_DEL)->name) == 0;
+    char *dash = vlan && g_strv_length(words) == 2 ? strchr(words[1], '-') : NULL;
+
+    if (!dash) {
+        return false;
+    }
+    *dash = '\0';
+    return g_ascii_string_to_unsigned(words[1], 10, 0, UINT16_MAX, first, NULL) &&
+           g_ascii_string_to_unsigned(dash + 1, 10, *first, UINT16_MAX, last, NULL);
+}
+
+/* A command, or a range of them. */
+static bool add_commands(NetControl *control, const char *text, GError **errp)
+{
+    guint64 i, last;
+
+    if (!parse_range(text, &i, &last)) {
+        return add_command(control, text, errp);
+    }
+    for (; i <= last; i++) {
+        g_autofree char *one = g_strdup_printf("%.*s %" G_GUINT64_FORMAT,
+                                               (int)strcspn(text, " "), text, i);
+
+        if (!add_command(control, one, errp)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* What one --control says: commands with ; between them. */
+static bool add_list(NetControl *control, const char *list, GError **errp)
+{
+    g_auto(GStrv) texts = g_strsplit(list, ";", -1);
+    const guint before = control->commands->len;
+    unsigned int i;
+
+    for (i = 0; texts[i]; i++) {
+        if (*g_strstrip(texts[i]) && !add_commands(control, texts[i], errp)) {
+            return false;
+        }
+    }
+    return control->commands->len > before || bench_fail(errp, "--control: '%s' is no command",
+                                                         list);
+}
+
 bool net_control_parse(NetControl *control, const BenchOptions *options, GError **errp)
 {
-    g_auto(GStrv) texts = g_strsplit(options->control ? options->control : "", ";", -1);
-    unsigned int i;
+    char **list;
 
     control->pieces = (unsigned int)MIN(options->descriptors, MAX_PIECES);
     control->pipelined = options->control_pipelined;
@@ -125,8 +176,8 @@ bool net_control_parse(NetControl *control, const BenchOptions *options, GError 
 
         add_command(control, text, NULL);
     }
-    for (i = 0; texts[i]; i++) {
-        if (*g_strstrip(texts[i]) && !add_command(control, texts[i], errp)) {
+    for (list = options->control; list && *list; list++) {
+        if (!add_list(control, *list, errp)) {
             return false;
         }
     }
@@ -257,10 +308,10 @@ static char *to_hex(const uint8_t *bytes, size_t n)
     return g_string_free(out, FALSE);
 }
 
-/* The device has written @len bytes in answer to @command. */
-static bool take_answer(NetControl *control, const NetControlCommand *command, uint32_t len,
-                        GError **errp)
+/* The device has written @len bytes in answer to command @index. */
+static bool take_answer(NetControl *control, uint32_t index, uint32_t len, GError **errp)
 {
+    const NetControlCommand *command = command_at(control, index);
     const BenchCommand done = {
         .text = g_strdup(command->text),
         .ack = *(const uint8_t *)command->ack.host,
@@ -268,7 +319,7 @@ static bool take_answer(NetControl *control, const NetControlCommand *command, u
         .result = len > 1 ? to_hex(command->result.host, len - 1) : NULL,
     };
 
-    g_array_append_val(control->done.commands, done);
+    g_array_index(control->done.commands, BenchCommand, index) = done;
     if (len == 0) {
         return bench_fail(errp, "control queue: no byte of an answer to %s", command->text);
     }
@@ -285,6 +336,8 @@ bool net_control_run(NetControl *control, GError **errp)
     GuestQueue *queue = &control->queue;
     unsigned int next = 0, answered;
 
+    /* In the order in which they are sent, whatever that of the answers. */
+    g_array_set_size(control->done.commands, control->commands->len);
     for (answered = 0; answered < control->commands->len; answered++) {
         uint32_t index, len;
         int ret;
@@ -298,7 +351,7 @@ bool net_control_run(NetControl *control, GError **errp)
             return bench_fail(errp, "control queue: no answer to %s",
                               command_at(control, next - 1)->text);
         }
-        if (!take_answer(control, command_at(control, index), len, errp)) {
+        if (!take_answer(control, index, len, errp)) {
             return false;
         }
     }

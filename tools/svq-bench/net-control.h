@@ -16,7 +16,7 @@ typedef struct NetControl {
     unsigned int pieces;        /* that a command is cut into; 1: as Linux does */
     bool pipelined;
     GArray *commands;           /* NetControlCommand */
-    BenchControl done;          /* what was answered so far */
+    BenchControl done;          /* what was answered so far; the rest is zeroes */
 } NetControl;
 
 /* Reads what @options say is to be sent.  False and @errp: no command. */

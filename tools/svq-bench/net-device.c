@@ -4,6 +4,9 @@
  */
 #include "net-device.h"
 
+#include <errno.h>
+#include <stdio.h>
+
 #include "guest-device.h"
 #include "hw/net/net-ctrl.h"
 #include "hw/vhost/vhost-user-client.h"
@@ -118,8 +121,11 @@ static bool find_control(NetDevice *device, GError **errp)
         return false;
     }
     net_ctrl_limits_init(&limits, device->features, config, sizeof(config));
-    if (limits.max_pairs < device->n_pairs ||
-        (uint32_t)net_ctrl_vq_index(&limits) >= dev->queue_count) {
+    if (limits.max_pairs < device->n_pairs) {
+        return bench_fail(errp, "--queue-pairs: the back end has %u, not %u", limits.max_pairs,
+                          device->n_pairs);
+    }
+    if ((uint32_t)net_ctrl_vq_index(&limits) >= dev->queue_count) {
         return bench_fail(errp, "the back end has %u virtqueues, no control queue behind %u pairs",
                           dev->queue_count, limits.max_pairs);
     }
@@ -140,6 +146,11 @@ static bool choose_features(NetDevice *device, GError **errp)
         return bench_fail(errp, "--queue-pairs: the back end has %u virtqueues, 2 for a pair",
                           dev->queue_count);
     }
+    /* More pairs come with one of these (5.1.2), at a device that has a configuration space. */
+    if (dev->has_config && device->n_pairs > 1 &&
+        !(dev->features & (VIRTIO_F_BIT(VIRTIO_NET_F_MQ) | RSS))) {
+        return bench_fail(errp, "--queue-pairs: the back end has 1, not %u", device->n_pairs);
+    }
     if ((options->save_state || options->load_state) && !vhost_user_client_has_state(dev)) {
         return bench_fail(errp, "--%s: the back end does not offer DEVICE_STATE",
                           options->save_state ? "save-state" : "load-state");
@@ -153,27 +164,53 @@ static bool choose_features(NetDevice *device, GError **errp)
 
 /* --- state --- */
 
+/* False and errno: it could not.  What @path is stays what it is, be it a pipe. */
+static bool write_file(const char *path, GBytes *bytes)
+{
+    FILE *file = fopen(path, "we");
+    const gsize size = g_bytes_get_size(bytes);
+    bool ok;
+
+    if (!file) {
+        return false;
+    }
+    ok = fwrite(g_bytes_get_data(bytes, NULL), 1, size, file) == size;
+    return fclose(file) == 0 && ok;
+}
+
 static bool save_state(const NetDevice *device, GError **errp)
 {
+    const char *path = device->options->save_state;
     g_autoptr(GBytes) state = vhost_user_client_save_state(device->dev, errp);
-    gsize size;
-    const char *data = state ? g_bytes_get_data(state, &size) : NULL;
 
-    return state && g_file_set_contents(device->options->save_state, data ? data : "",
-                                        (gssize)size, errp);
+    if (!state) {
+        g_prefix_error(errp, "--save-state '%s': ", path);
+        return false;
+    }
+    return write_file(path, state) ||
+           bench_fail(errp, "--save-state '%s': %s", path, g_strerror(errno));
 }
 
 static bool load_state(const NetDevice *device, GError **errp)
 {
+    const char *path = device->options->load_state;
+    g_autoptr(GError) err = NULL;
     g_autoptr(GBytes) state = NULL;
     char *data;
     gsize size;
+    int ret;
 
-    if (!g_file_get_contents(device->options->load_state, &data, &size, errp)) {
-        return false;
+    if (!g_file_get_contents(path, &data, &size, &err)) {
+        return bench_fail(errp, "--load-state: %s", err->message);
     }
     state = g_bytes_new_take(data, size);
-    return vhost_user_client_load_state(device->dev, state, errp) == 0;
+    ret = vhost_user_client_load_state(device->dev, state, &err);
+    /* It may say so at the end, or read no further. */
+    if (ret == -EREMOTEIO || ret == -EPIPE) {
+        return bench_fail(errp, "--load-state '%s': the back end does not take it; its log says "
+                          "why", path);
+    }
+    return ret == 0 || bench_fail(errp, "--load-state '%s': %s", path, err->message);
 }
 
 static bool start_queues(NetDevice *device, GError **errp)

@@ -4,8 +4,10 @@
  */
 #include "options-internal.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "hw/virtio/memory-map.h"
 #include "hw/virtio/vring-driver.h"
@@ -191,6 +193,25 @@ static bool check_run(const BenchOptions *options, GError **errp)
     return true;
 }
 
+/* Before the run, for at its end it would be in vain.  @mode is R_OK or W_OK. */
+static bool check_file(const char *option, const char *path, int mode, GError **errp)
+{
+    g_autofree char *directory = path ? g_path_get_dirname(path) : NULL;
+    int ret;
+
+    if (!path) {
+        return true;
+    }
+    if (g_file_test(path, G_FILE_TEST_IS_DIR)) {
+        return bench_fail(errp, "%s '%s': %s", option, path, g_strerror(EISDIR));
+    }
+    ret = access(path, mode);
+    if (ret < 0 && errno == ENOENT && mode == W_OK && *path) {
+        ret = access(directory, W_OK | X_OK);
+    }
+    return ret == 0 || bench_fail(errp, "%s '%s': %s", option, path, g_strerror(errno));
+}
+
 static bool check_net(const BenchOptions *options, GError **errp)
 {
     const int headers = options->udp ? NET_FRAME_HEADERS : 0;
@@ -208,8 +229,11 @@ static bool check_net(const BenchOptions *options, GError **errp)
     if (options->control_only && (options->switches || options->buffers)) {
         return bench_fail(errp, "--control-only: no packets, so no --switches and no --buffers");
     }
-    return !options->control_pipelined || options->control ||
-           bench_fail(errp, "--control-pipelined needs --control");
+    if (options->control_pipelined && !options->control) {
+        return bench_fail(errp, "--control-pipelined needs --control");
+    }
+    return check_file("--load-state", options->load_state, R_OK, errp) &&
+           check_file("--save-state", options->save_state, W_OK, errp);
 }
 
 static bool check_blk(const BenchOptions *options, GError **errp)

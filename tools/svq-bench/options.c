@@ -175,7 +175,7 @@ static void add_mode_entries(GOptionContext *context, BenchOptions *options, Raw
           "Destination of the frames (ff:ff:ff:ff:ff:ff)", "ADDRESS" },
         { "switches", 0, 0, G_OPTION_ARG_INT, &options->switches,
           "Turn LOG_ALL on and off so many times while packets pass (0)", "N" },
-        { "control", 0, 0, G_OPTION_ARG_STRING, &options->control,
+        { "control", 0, 0, G_OPTION_ARG_STRING_ARRAY, &options->control,
           "Send control commands first; !COMMAND: it is to fail", "COMMAND;..." },
         { "control-pipelined", 0, 0, G_OPTION_ARG_NONE, &raw->control_pipelined,
           "All of them at once", NULL },
@@ -263,7 +263,7 @@ bool bench_options_parse(BenchOptions *options, int *argc, char ***argv, GError 
 void bench_options_clear(BenchOptions *options)
 {
     g_clear_pointer(&options->socket_path, g_free);
-    g_clear_pointer(&options->control, g_free);
+    g_clear_pointer(&options->control, g_strfreev);
     g_clear_pointer(&options->save_state, g_free);
     g_clear_pointer(&options->load_state, g_free);
 }

@@ -67,7 +67,7 @@ typedef struct BenchOptions {
     BenchWait wait;
     BenchCpus cpus[BENCH_MAX_QUEUES];
     char *socket_path;
-    char *control;              /* commands, with ; between them; NULL: none */
+    char **control;             /* lists of commands with ; between them; NULL: none */
     char *save_state, *load_state;      /* files, or NULL */
 } BenchOptions;
 

@@ -64,6 +64,7 @@ typedef struct NetCtrlSpec {
     uint32_t result;            /* bytes that the device writes behind its ack */
     const char *section;        /* of the specification */
     const char *data;           /* what the data is, for the manual */
+    const char *example;        /* a command as net_ctrl_to_string() writes it */
 } NetCtrlSpec;
 
 const NetCtrlSpec *net_ctrl_spec(NetCtrlId id);

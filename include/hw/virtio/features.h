@@ -85,7 +85,7 @@ uint64_t virtio_features_mask(VirtioFeatureScope scope);
 /* @features without those that need a bit which is not among them. */
 uint64_t virtio_features_close(uint64_t features);
 
-/* "RING_PACKED EVENT_IDX bit 60", for messages; free it. */
+/* "RING_PACKED EVENT_IDX bit 58", for messages; free it. */
 char *virtio_features_to_string(uint64_t features);
 
 #endif
