@@ -207,15 +207,22 @@ void svq_control_release(SvqDevice *dev)
     }
 }
 
-/* How many pairs the VMM has enabled; at least 1, which a device need not be told of. */
+/* Whether the VMM has enabled @queue, be it stopped for now. */
+static bool is_enabled(const SvqQueue *queue)
+{
+    return queue->enabled && queue->num && queue->addr_set;
+}
+
+/*
+ * How many pairs the VMM has enabled: up to the last of them, for a VMM that stops them all begins with
+ * the first, and the others still have packets.  At least 1, which a device need not be told of.
+ */
 static uint16_t count_pairs(const SvqDevice *dev)
 {
-    unsigned int n = 0;
+    unsigned int n = (unsigned int)dev->control.index / 2;
 
-    while (2 * n + 1 < (unsigned int)dev->control.index &&
-           svq_queue_is_described(&dev->queues[2 * n]) &&
-           svq_queue_is_described(&dev->queues[2 * n + 1])) {
-        n++;
+    while (n > 1 && !(is_enabled(&dev->queues[2 * n - 2]) && is_enabled(&dev->queues[2 * n - 1]))) {
+        n--;
     }
     return (uint16_t)MAX(n, 1);
 }
