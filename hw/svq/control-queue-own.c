@@ -268,6 +268,7 @@ static void add_own_in_owner(void *opaque)
     }
     cq->own_told = false;
     add_steps(cq, command->steps, !command->begin);
+    g_clear_pointer(&command->steps, g_array_unref);
     control_set_own_deadline(cq);
     if (cq->device_broken) {
         control_drop_own(cq);
@@ -284,9 +285,6 @@ static void add_own(ShadowVirtqueue *svq, GArray *steps, bool begin)
         aio_run_in(svq->ctx, add_own_in_owner, &command);
     } else {
         add_own_in_owner(&command);
-    }
-    if (steps) {
-        g_array_unref(steps);
     }
 }
 

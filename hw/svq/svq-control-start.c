@@ -214,8 +214,8 @@ static bool is_enabled(const SvqQueue *queue)
 }
 
 /*
- * How many pairs the VMM has enabled: up to the last of them, for a VMM that stops them all begins with
- * the first, and the others still have packets.  At least 1, which a device need not be told of.
+ * How many pairs the VMM has enabled: up to the last of them, for a VMM that stops them all begins
+ * with the first, and the others still have packets.  At least 1, which a device need not be told.
  */
 static uint16_t count_pairs(const SvqDevice *dev)
 {
@@ -235,8 +235,8 @@ static void move_steps(GArray *to, GArray *from)
 }
 
 /*
- * The commands that restore the state.  Of a class with one that the device cannot do, none: that is
- * said, and the others count all the more.
+ * The commands that restore the state.  Of a class with one that the device cannot do, none: that
+ * is said, and the others count all the more.
  */
 static GArray *make_steps(const SvqControl *control)
 {
@@ -284,7 +284,7 @@ void svq_control_begin(SvqDevice *dev)
         vhost_user_server_config_changed(dev->server);
     }
     control->announces = false;
-    control->loaded &= !control->bridged;       /* else it is for the guest's ring, which is to come */
+    control->loaded &= !control->bridged;   /* else it is for the guest's ring, which is to come */
     if (bridges_pairs(dev)) {
         const NetCtrlCommand command = { .id = NET_CTRL_MQ_VQ_PAIRS_SET,
                                          .pairs = count_pairs(dev) };
