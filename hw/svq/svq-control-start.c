@@ -138,10 +138,13 @@ static bool bridges_pairs(const SvqDevice *dev)
     return dev->control.bridged && svq_has_feature(dev->shadow_features, VIRTIO_NET_F_MQ);
 }
 
-/* Whether the device has not answered yet that it uses the pair of @queue. */
+/* Whether the device has not answered yet that it uses the pair of @queue, or is told another. */
 static bool needs_pairs(const SvqQueue *queue)
 {
-    return bridges_pairs(queue->dev) && queue->index / 2 >= queue->dev->control.pairs_ready;
+    const SvqControl *control = &queue->dev->control;
+
+    return bridges_pairs(queue->dev) &&
+           queue->index / 2 >= MIN(control->pairs, control->pairs_ready);
 }
 
 bool svq_control_holds(SvqQueue *data)
