@@ -36,6 +36,9 @@ PAIRS = 4
 PACKETS = 5_000  # of each pair
 TRACED_PACKETS = 1_000
 WINDOW = 64
+# What the control queue's thread tells the main thread: that the state has changed, for each command at
+# most, and that the device has been told all.  svq-bench sends one command.
+TOLD = 3
 TAP = 'svqtap0'
 REFLECTOR = BUILD / 'tests' / 'functional' / 'vdpa' / 'tap-reflector'
 REPORT_TIMEOUT_S = 10.0
@@ -102,8 +105,9 @@ class Card:
         self._reflected(vm)
         kicks, calls = traced_writes(vm, self.path, PAIRS)
         self._check_reflected(vm, TRACED_PACKETS)
-        check(kicks == 0, f'{kicks} writes of IOThreads to descriptors that are not the VMM\'s')
-        return f'no kick among {calls} writes for {PAIRS * TRACED_PACKETS} packets'
+        check(kicks <= TOLD, f'{kicks} writes of IOThreads to descriptors that are not the VMM\'s')
+        return (f'{kicks} writes that are no calls, of the {TOLD} that the control queue may need, '
+                f'among {calls + kicks} for {PAIRS * TRACED_PACKETS} packets')
 
 
 def run_guest(vm: VdpaVm, ring_format: str, pairs: int, packets: int) -> dict:
@@ -119,7 +123,7 @@ def eventfd_kicks(vm: VdpaVm) -> str:
     """The same look at a device that has no doorbell page."""
     with vm.device('vdpa1', 'vdpasim_net') as path:
         kicks, calls = traced_writes(vm, path, 1)
-    check(kicks > 0, f'no kick among {calls} writes: this test sees none')
+    check(kicks > TOLD, f'{kicks} kicks among {kicks + calls} writes: this test sees none')
     return f'{kicks} kicks among {kicks + calls} writes for {TRACED_PACKETS} packets'
 
 
