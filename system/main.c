@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 
 #include "system/objects/objects.h"
 #include "system/options.h"
@@ -44,12 +45,24 @@ static gboolean on_stats(void *objects)
     return G_SOURCE_CONTINUE;
 }
 
+/* A virtqueue takes five.  The soft limit is low for select()'s sake, which nobody here calls. */
+static void raise_file_limit(void)
+{
+    struct rlimit files;
+
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+        files.rlim_cur = files.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &files);   /* what is missing will be told when it is needed */
+    }
+}
+
 static bool serve(const Options *options, GError **errp)
 {
     g_autoptr(GMainLoop) loop = g_main_loop_new(NULL, FALSE);
     g_autoptr(Objects) objects = objects_new();
 
     signal(SIGPIPE, SIG_IGN);
+    raise_file_limit();
     g_unix_signal_add(SIGTERM, on_terminate, loop);
     g_unix_signal_add(SIGINT, on_terminate, loop);
     g_unix_signal_add(SIGUSR1, on_stats, objects);

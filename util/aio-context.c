@@ -3,7 +3,7 @@
  * AioContext: the iteration of the loop, and how other threads reach it.
  *
  * How it works.  While polled handlers find work, an iteration makes no system call, takes
- * no lock and reads no clock; only every AIO_ROUNDS iterations it looks at descriptors, for
+ * no lock and reads no clock; only every look_rounds iterations it looks at descriptors, for
  * those of handlers that are not polled.  Otherwise it polls for a while, and then sleeps.
  *
  * Bottom halves wait in liburcu's wait-free queue.  The owner moves all that is there into a
@@ -19,11 +19,13 @@
 #include <string.h>
 #include <time.h>
 
-#include "aio-poll.h"
 #include "util/rcu.h"
 
-/* An epoll_wait() that does not sleep costs 80 ns: 1.3 ns an iteration. */
-enum { AIO_ROUNDS = 64 };
+/*
+ * For so many turns of all light work counts.  Who has it more rarely has peers that sleep, or
+ * do something else, for longer than a large piece of another's work takes.
+ */
+enum { LIGHT_TURNS = 64 };
 
 /* Its address tells threads apart. */
 static _Thread_local char self;
@@ -51,6 +53,7 @@ AioContext *aio_context_new(GError **errp)
     memset(ctx, 0, sizeof(*ctx));
     ctx->monitor = monitor;
     ctx->now_ns = monotonic_ns;
+    ctx->look_rounds = AIO_LOOK_ROUNDS_MAX;
     __cds_wfcq_init(&ctx->bhs_head, &ctx->bhs_tail);
     __cds_wfcq_init(&ctx->batch_head, &ctx->batch_tail);
     CDS_INIT_LIST_HEAD(&ctx->handlers);
@@ -89,6 +92,7 @@ void aio_context_set_poll_params(AioContext *ctx, const AioPollParams *params)
     atomic_store_explicit(&ctx->poll_max_ns, params->max_ns, memory_order_relaxed);
     atomic_store_explicit(&ctx->poll_grow, params->grow, memory_order_relaxed);
     atomic_store_explicit(&ctx->poll_shrink, params->shrink, memory_order_relaxed);
+    atomic_store_explicit(&ctx->poll_weight, params->weight, memory_order_relaxed);
 }
 
 void aio_context_set_clock(AioContext *ctx, int64_t (*now_ns)(void))
@@ -104,6 +108,20 @@ uint64_t aio_context_sleeps(const AioContext *ctx)
 bool aio_is_owner(AioContext *ctx)
 {
     return atomic_load_explicit(&ctx->owner, memory_order_relaxed) == &self;
+}
+
+bool aio_take_turn(AioContext *ctx, const void *who, bool light)
+{
+    ctx->light_turns -= ctx->light_turns > 0;
+    ctx->other_light_turns -= ctx->other_light_turns > 0;
+    if (light) {
+        if (ctx->light != who) {
+            ctx->light = who;
+            ctx->other_light_turns = ctx->light_turns;
+        }
+        ctx->light_turns = LIGHT_TURNS;
+    }
+    return (ctx->light == who ? ctx->other_light_turns : ctx->light_turns) > 0;
 }
 
 /* After enqueuing to bhs or a store to notified: see AioContext. */
@@ -185,6 +203,7 @@ static bool bottom_halves_run(AioContext *ctx)
 
 typedef struct RunIn {
     AioBh bh;
+    AioContext *ctx;
     void (*fn)(void *opaque);
     void *opaque;
     sem_t done;
@@ -198,22 +217,50 @@ static void run_in_bh(void *opaque)
     sem_post(&run->done);
 }
 
+/* Schedules run->bh, and waits until something has posted run->done. */
+static void run_in_wait(RunIn *run)
+{
+    sem_init(&run->done, 0, 0);
+    aio_bh_schedule(run->ctx, &run->bh);
+    rcu_thread_park();
+    while (sem_wait(&run->done) < 0 && errno == EINTR) {
+    }
+    rcu_thread_unpark();
+    sem_destroy(&run->done);
+}
+
 void aio_run_in(AioContext *ctx, void (*fn)(void *opaque), void *opaque)
 {
-    RunIn run = { .fn = fn, .opaque = opaque };
+    RunIn run = { .ctx = ctx, .fn = fn, .opaque = opaque };
 
     if (aio_is_owner(ctx)) {
         fn(opaque);
         return;
     }
-    sem_init(&run.done, 0, 0);
     aio_bh_init(&run.bh, run_in_bh, &run);
-    aio_bh_schedule(ctx, &run.bh);
-    rcu_thread_park();
-    while (sem_wait(&run.done) < 0 && errno == EINTR) {
-    }
-    rcu_thread_unpark();
-    sem_destroy(&run.done);
+    run_in_wait(&run);
+}
+
+static void nothing(void *opaque)
+{
+}
+
+/* Comes behind what the bottom halves before it have scheduled. */
+static void drain_bh(void *opaque)
+{
+    RunIn *run = opaque;
+
+    run->bh.fn = run_in_bh;
+    aio_bh_schedule(run->ctx, &run->bh);
+}
+
+void aio_drain(AioContext *ctx)
+{
+    RunIn run = { .ctx = ctx, .fn = nothing };
+
+    g_assert(!aio_is_owner(ctx));
+    aio_bh_init(&run.bh, drain_bh, &run);
+    run_in_wait(&run);
 }
 
 bool aio_poll(AioContext *ctx, bool blocking)
@@ -228,10 +275,9 @@ bool aio_poll(AioContext *ctx, bool blocking)
     rcu_thread_quiescent();
 
     pending = aio_work_is_pending(ctx);
-    blocking = blocking && !pending;
-    progress = aio_handlers_poll(ctx, blocking);
-    if (!progress || ++ctx->rounds >= AIO_ROUNDS) {
-        progress |= aio_handlers_dispatch(ctx, blocking && !progress);
+    progress = aio_handlers_poll(ctx, blocking, pending);
+    if (!progress || ++ctx->rounds >= ctx->look_rounds) {
+        progress |= aio_handlers_dispatch(ctx, blocking && !pending && !progress);
     }
     /* Whoever notified us before this wants us to return, and we do. */
     if (atomic_load_explicit(&ctx->notified, memory_order_relaxed)) {

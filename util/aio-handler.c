@@ -3,7 +3,7 @@
  * The handlers of an AioContext: polling them, and calling those whose descriptors fire.
  *
  * How it works.  A handler with a poll callback is on the poll list until it has been idle
- * for AIO_POLL_IDLE_NS, and again when its descriptor fires.  poll_begin is called when the
+ * for a while, and again when its descriptor fires.  poll_begin is called when the
  * loop first asks it, poll_end before the loop sleeps or the handler leaves the list; then
  * it is asked once more, for what came before its notifications were on again.
  *
@@ -15,11 +15,10 @@
 #include <errno.h>
 #include <urcu/arch.h>
 
-#include "aio-poll.h"
 #include "util/rcu.h"
 
 /* Reading the clock costs as much as asking several handlers in vain. */
-enum { ROUNDS_PER_CLOCK = 8 };
+enum { ASKS_PER_CLOCK = 16 };
 
 static void poll_list_update_time(AioContext *ctx)
 {
@@ -28,7 +27,7 @@ static void poll_list_update_time(AioContext *ctx)
     ctx->poll_ns = 0;
     cds_list_for_each_entry(handler, &ctx->poll_list, poll_node) {
         if (!handler->removed) {
-            ctx->poll_ns = MAX(ctx->poll_ns, handler->poll_ns);
+            ctx->poll_ns = MAX(ctx->poll_ns, handler->state.poll_ns);
         }
     }
 }
@@ -38,6 +37,14 @@ static void poll_list_join(AioContext *ctx, AioHandler *handler)
     handler->listed = true;
     handler->active = true;
     cds_list_add_tail(&handler->poll_node, &ctx->poll_list);
+    ctx->n_listed++;
+}
+
+static void poll_list_remove(AioContext *ctx, AioHandler *handler)
+{
+    handler->listed = false;
+    cds_list_del(&handler->poll_node);
+    ctx->n_listed--;
 }
 
 static bool handler_poll(AioHandler *handler)
@@ -66,10 +73,10 @@ static void handler_end(AioHandler *handler)
     }
 }
 
-static void handler_free(AioHandler *handler)
+static void handler_free(AioContext *ctx, AioHandler *handler)
 {
     if (handler->listed) {
-        cds_list_del(&handler->poll_node);
+        poll_list_remove(ctx, handler);
     }
     cds_list_del(&handler->node);
     g_free(handler);
@@ -115,7 +122,7 @@ void aio_remove_handler(AioContext *ctx, AioHandler *handler)
         ctx->n_removed++;
         return;
     }
-    handler_free(handler);
+    handler_free(ctx, handler);
     poll_list_update_time(ctx);
 }
 
@@ -128,7 +135,7 @@ void aio_handlers_reap(AioContext *ctx)
     }
     cds_list_for_each_entry_safe(handler, next, &ctx->handlers, node) {
         if (handler->removed) {
-            handler_free(handler);
+            handler_free(ctx, handler);
         }
     }
     ctx->n_removed = 0;
@@ -152,6 +159,7 @@ static bool poll_list_end(AioContext *ctx)
     bool progress = false;
 
     cds_list_for_each_entry(handler, &ctx->poll_list, poll_node) {
+        handler->fired = false;     /* what it did before is no part of this wait */
         if (!handler->removed && handler->fd >= 0) {
             progress |= handler_end_and_poll(handler);
         }
@@ -160,7 +168,7 @@ static bool poll_list_end(AioContext *ctx)
 }
 
 /* Those that were idle for long leave.  A last poll of one may find work: true. */
-static bool poll_list_leave(AioContext *ctx, int64_t now_ns)
+static bool poll_list_leave(AioContext *ctx, int64_t max_ns, int64_t now_ns)
 {
     AioHandler *handler, *next;
     bool progress = false;
@@ -175,11 +183,10 @@ static bool poll_list_leave(AioContext *ctx, int64_t now_ns)
             handler->idle_since_ns = now_ns;
             continue;
         }
-        if (!aio_poll_is_idle(handler->idle_since_ns, now_ns)) {
+        if (!aio_poll_is_idle(max_ns, handler->idle_since_ns, now_ns)) {
             continue;
         }
-        cds_list_del(&handler->poll_node);
-        handler->listed = false;
+        poll_list_remove(ctx, handler);
         left = true;
         progress |= handler_end_and_poll(handler);
     }
@@ -189,20 +196,22 @@ static bool poll_list_leave(AioContext *ctx, int64_t now_ns)
     return progress;
 }
 
-/* The loop had nothing to do for @blocked_ns, and then some handlers fired. */
-static void poll_list_adjust(AioContext *ctx, int64_t blocked_ns)
+/* The loop had nothing to do for @wait_ns, and then some handlers fired. */
+static void poll_list_learn(AioContext *ctx, int64_t wait_ns)
 {
-    AioPollParams params = {
+    const AioPollParams params = {
         .max_ns = atomic_load_explicit(&ctx->poll_max_ns, memory_order_relaxed),
         .grow = atomic_load_explicit(&ctx->poll_grow, memory_order_relaxed),
         .shrink = atomic_load_explicit(&ctx->poll_shrink, memory_order_relaxed),
+        .weight = atomic_load_explicit(&ctx->poll_weight, memory_order_relaxed),
     };
     AioHandler *handler;
 
     cds_list_for_each_entry(handler, &ctx->poll_list, poll_node) {
-        handler->poll_ns =
-            aio_poll_adjust(&params, handler->poll_ns, blocked_ns, handler->fired);
-        handler->fired = false;
+        if (handler->fired) {
+            aio_poll_learn(&handler->state, &params, wait_ns);
+            handler->fired = false;
+        }
     }
     poll_list_update_time(ctx);
 }
@@ -227,19 +236,20 @@ static bool poll_list_round(AioContext *ctx, bool begin)
 /* Polls in vain until @limit_ns have passed, or not in vain: true. */
 static bool poll_list_spin(AioContext *ctx, bool begin, int64_t limit_ns)
 {
+    const unsigned int rounds = MAX(1, ASKS_PER_CLOCK / ctx->n_listed);
     int64_t start_ns = ctx->now_ns();
     int64_t slice_ns = start_ns;
     int64_t now_ns = start_ns;
     unsigned int i;
 
     do {
-        for (i = 0; i < ROUNDS_PER_CLOCK; i++) {
+        for (i = 0; i < rounds; i++) {
             caa_cpu_relax();
             if (aio_work_is_pending(ctx)) {
                 return false;
             }
             if (poll_list_round(ctx, begin)) {
-                poll_list_adjust(ctx, now_ns - start_ns);
+                poll_list_learn(ctx, now_ns - start_ns);
                 return true;
             }
         }
@@ -257,12 +267,21 @@ static bool poll_list_spin(AioContext *ctx, bool begin, int64_t limit_ns)
     return false;
 }
 
-bool aio_handlers_poll(AioContext *ctx, bool may_block)
+/* Whether to begin to poll what is on the list and not being polled. */
+static bool worth_beginning(const AioContext *ctx, bool pending, int64_t limit_ns, int64_t max_ns)
+{
+    if (max_ns <= 0) {
+        return false;
+    }
+    /* A loop that has work or never sleeps need not ask: polling holds up nothing. */
+    return limit_ns > 0 || pending || ctx->rounds > 0 || ctx->n_unwatched;
+}
+
+bool aio_handlers_poll(AioContext *ctx, bool blocking, bool pending)
 {
     int64_t max_ns = atomic_load_explicit(&ctx->poll_max_ns, memory_order_relaxed);
     int64_t limit_ns = MIN(ctx->poll_ns, max_ns);
-    /* A loop that never sleeps need not ask whether polling is worth it. */
-    bool begin = may_block && (ctx->n_unwatched ? max_ns > 0 : limit_ns > 0);
+    bool begin = blocking && worth_beginning(ctx, pending, limit_ns, max_ns);
 
     ctx->blocked_since_ns = 0;
     if (cds_list_empty(&ctx->poll_list)) {
@@ -275,7 +294,7 @@ bool aio_handlers_poll(AioContext *ctx, bool may_block)
     if (poll_list_round(ctx, begin)) {
         return true;
     }
-    if (!may_block) {
+    if (!blocking || pending) {
         return false;
     }
     if (ctx->n_unwatched) {
@@ -322,12 +341,30 @@ static void descriptors_note(AioContext *ctx, void **tags, unsigned int n, bool 
     }
 }
 
+/* Descriptors were looked at: what polling learns from the time.  True if there was work. */
+static bool poll_list_note_time(AioContext *ctx, unsigned int rounds, bool slept)
+{
+    int64_t max_ns = atomic_load_explicit(&ctx->poll_max_ns, memory_order_relaxed);
+    int64_t now_ns;
+
+    if (max_ns <= 0) {
+        return false;
+    }
+    now_ns = ctx->now_ns();
+    if (slept) {
+        poll_list_learn(ctx, now_ns - ctx->blocked_since_ns);
+    } else if (rounds >= ctx->look_rounds) {
+        ctx->look_rounds = aio_poll_look_rounds(rounds, now_ns - ctx->looked_ns);
+    }
+    ctx->looked_ns = now_ns;
+    return poll_list_leave(ctx, max_ns, now_ns);
+}
+
 bool aio_handlers_dispatch(AioContext *ctx, bool block)
 {
-    bool adaptive = atomic_load_explicit(&ctx->poll_max_ns, memory_order_relaxed) > 0;
+    const unsigned int rounds = ctx->rounds;
     void *tags[AIO_MONITOR_BATCH];
-    bool progress = false;
-    int64_t now_ns;
+    bool progress;
     unsigned int i, n;
 
     ctx->rounds = 0;
@@ -335,18 +372,13 @@ bool aio_handlers_dispatch(AioContext *ctx, bool block)
     if (block && poll_list_end(ctx)) {
         return true;
     }
-    if (block && adaptive && !ctx->blocked_since_ns) {
+    if (block && !ctx->blocked_since_ns &&
+        atomic_load_explicit(&ctx->poll_max_ns, memory_order_relaxed) > 0) {
         ctx->blocked_since_ns = ctx->now_ns();
     }
     n = block ? descriptors_sleep(ctx, tags) : ctx->monitor->ops->wait(ctx->monitor, false, tags);
     descriptors_note(ctx, tags, n, block);
-    if (adaptive) {
-        now_ns = ctx->now_ns();
-        if (block) {
-            poll_list_adjust(ctx, now_ns - ctx->blocked_since_ns);
-        }
-        progress = poll_list_leave(ctx, now_ns);
-    }
+    progress = poll_list_note_time(ctx, rounds, block);
     for (i = 0; i < n; i++) {
         AioHandler *handler = tags[i];
 

@@ -9,6 +9,7 @@
 #include "util/aio-context.h"
 #include "util/event-notifier.h"
 #include "aio-monitor.h"
+#include "aio-poll.h"
 
 #define AIO_CACHE_LINE 64
 
@@ -24,7 +25,7 @@ struct AioHandler {
     bool fired;         /* it had work when it was last asked, or its descriptor fired */
     bool active;        /* it fired since idle_since_ns was looked at */
     int64_t idle_since_ns;
-    int64_t poll_ns;
+    AioPollState state;
 };
 
 struct AioContext {
@@ -35,9 +36,15 @@ struct AioContext {
     struct cds_wfcq_tail batch_tail;
     struct cds_list_head handlers;
     struct cds_list_head poll_list;     /* those worth polling */
+    unsigned int n_listed;              /* handlers in poll_list */
     unsigned int n_unwatched;           /* handlers without descriptor */
     unsigned int n_removed;             /* removed, not yet freed */
     unsigned int rounds;                /* iterations since descriptors were looked at */
+    unsigned int look_rounds;           /* after so many they are looked at again */
+    int64_t looked_ns;                  /* when they were; 0: not known */
+    const void *light;                  /* who had light work last */
+    unsigned int light_turns;           /* for so many more turns that counts */
+    unsigned int other_light_turns;     /* and so many the last light work of another */
     bool iterating;
     int64_t poll_ns;                    /* the greatest of poll_list */
     int64_t blocked_since_ns;           /* when polling in vain began; 0: there was none */
@@ -49,6 +56,7 @@ struct AioContext {
     _Atomic int64_t poll_max_ns;
     _Atomic int64_t poll_grow;
     _Atomic int64_t poll_shrink;
+    _Atomic int64_t poll_weight;
     _Atomic uint64_t sleeps;
 
     /*
@@ -72,10 +80,11 @@ static inline bool aio_work_is_pending(AioContext *ctx)
 bool aio_is_owner(AioContext *ctx);
 
 /*
- * Asks the handlers that are being polled; @may_block: begins to poll the others too, and
- * goes on for as long as the policy says.  True if there was work.
+ * Asks the handlers that are being polled.  @blocking: begins to poll the others too if that
+ * is worth it, and unless work is @pending goes on for as long as the policy says.  True if
+ * there was work.
  */
-bool aio_handlers_poll(AioContext *ctx, bool may_block);
+bool aio_handlers_poll(AioContext *ctx, bool blocking, bool pending);
 
 /* Calls the handlers whose descriptors are ready; @block: sleeps until there is something. */
 bool aio_handlers_dispatch(AioContext *ctx, bool block);

@@ -32,16 +32,17 @@ static inline int loopback_resolve(const MemoryMap *map, const VringSegment *seg
         uint32_t left = seg[i].len;
 
         while (left) {
-            const MemoryRange *range = memory_map_find(map, addr);
-            const uint64_t offset = addr - range->gpa;
+            const MemoryRange *range = memory_map_find(map, addr, 1);
+            uint64_t offset;
             uint32_t part;
 
-            if (offset >= range->size) {
+            if (!range) {
                 return vring_fail(error, "buffer leaves the memory", "2.7.5", i, addr);
             }
             if (done == max) {
                 return vring_fail(error, "buffer straddles too many memory regions", NULL, i, addr);
             }
+            offset = addr - range->gpa;
             part = (uint32_t)MIN(left, range->size - offset);
             host[done++] = (VringSegment){ (uintptr_t)(range->host + offset), part, seg[i].flags };
             addr += part;

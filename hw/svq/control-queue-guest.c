@@ -14,9 +14,9 @@
  */
 static uint8_t *find_part(const MemoryMap *map, uint64_t gpa, uint64_t n, uint64_t *part)
 {
-    const MemoryRange *range = memory_map_find(map, gpa);
+    const MemoryRange *range = memory_map_find(map, gpa, 1);
 
-    if (!memory_range_holds(range, gpa, 1)) {
+    if (!range) {
         return NULL;
     }
     *part = MIN(n, range->size - (gpa - range->gpa));

@@ -431,7 +431,7 @@ unsigned int control_queue_give_back(ShadowVirtqueue *svq)
 
     cq->logging = rcu_dereference(*svq->logging);
     for (done = 0; done < CONTROL_BURST && !cq->device_broken; done++) {
-        VringCollected buffer;
+        VringCollected buffer = { 0 };
         int ret = vring_driver_collect_buffer(&svq->shadow, svq->shadow.packed, &buffer);
 
         if (ret < 0) {

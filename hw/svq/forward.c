@@ -21,13 +21,14 @@
  * which becomes segment i + 1.  Returns the new number of segments.
  */
 static __attribute__((cold, noinline)) int split_segment(ShadowVirtqueue *svq,
-                                                         const MemoryRange *range, unsigned int i,
+                                                         const MemoryMap *map, unsigned int i,
                                                          unsigned int n)
 {
     VringSegment *seg = svq->segments;
+    const MemoryRange *range = memory_map_find(map, seg[i].addr, 1);
     uint64_t room;
 
-    if (!memory_range_holds(range, seg[i].addr, 1)) {
+    if (!range) {
         return vring_fail(&svq->guest.error, "buffer leaves the guest's memory",
                           svq->guest.packed ? "2.8.4" : "2.7.5", svq->guest.avail_idx,
                           seg[i].addr);
@@ -45,28 +46,25 @@ static __attribute__((cold, noinline)) int split_segment(ShadowVirtqueue *svq,
 }
 
 /*
- * Translates @seg[0..n), which is svq->segments, from guest addresses to the device's, in
- * place.  Returns the number of segments, which is larger if one straddles regions; -EPROTO.
+ * Translates svq->segments, of which there are @n, in place.  Returns their number, which is
+ * larger if one straddles regions; -EPROTO.
  */
-static inline __attribute__((always_inline)) int translate(ShadowVirtqueue *svq,
-                                                           const MemoryMap *map,
-                                                           const MemoryRange **hit,
-                                                           VringSegment *seg, int n,
-                                                           uint64_t *bytes)
+VRING_INLINE int translate_chain(ShadowVirtqueue *svq, const MemoryMap *map, int n,
+                                 uint64_t *bytes)
 {
-    const MemoryRange *range = *hit;
+    VringSegment *seg = svq->segments;
     uint64_t total = 0;
     int i;
 
     for (i = 0; i < n; i++) {
-        if (!memory_range_holds(range, seg[i].addr, seg[i].len)) {
-            range = memory_map_find(map, seg[i].addr);
-            if (G_UNLIKELY(!memory_range_holds(range, seg[i].addr, seg[i].len))) {
-                n = split_segment(svq, range, (unsigned int)i, (unsigned int)n);
-                if (n < 0) {
-                    return n;
-                }
+        const MemoryRange *range = memory_map_find(map, seg[i].addr, seg[i].len);
+
+        if (G_UNLIKELY(!range)) {
+            n = split_segment(svq, map, (unsigned int)i, (unsigned int)n);
+            if (n < 0) {
+                return n;
             }
+            range = memory_map_find(map, seg[i].addr, seg[i].len);
         }
         seg[i].addr += range->iova_delta;
         total += seg[i].len;
@@ -75,65 +73,176 @@ static inline __attribute__((always_inline)) int translate(ShadowVirtqueue *svq,
         return vring_fail(&svq->guest.error, "buffer has 2^32 bytes or more", NULL,
                           svq->guest.avail_idx, total);
     }
-    *hit = range;
-    *bytes += total;
+    *bytes = total;
     return n;
 }
 
-static __attribute__((cold, noinline)) uint64_t segments_bytes(const VringSegment *seg, int n)
-{
-    uint64_t bytes = 0;
+/* What a burst of offering has come to. */
+typedef struct Offering {
+    const MemoryMap *map;
+    unsigned int done;      /* buffers */
+    uint64_t bytes;
+} Offering;
 
-    while (n--) {
-        bytes += seg[n].len;
-    }
-    return bytes;
-}
-
-static inline __attribute__((always_inline)) unsigned int
-offer_burst(ShadowVirtqueue *svq, const bool guest_packed, const bool shadow_packed)
+/*
+ * Forwards what is available: at most @max buffers of one descriptor each, for which there is room.
+ * Returns 1: there may be more, but of another kind; 0: there is none; -EPROTO.
+ */
+VRING_INLINE int forward_plain(ShadowVirtqueue *svq, const bool guest_packed,
+                               const bool shadow_packed, const bool in_order, Offering *offering)
 {
-    const MemoryMap *map = rcu_dereference(*svq->map);
-    VringSegment *const seg = svq->segments;
     VringDevice *guest = &svq->guest;
     VringDriver *shadow = &svq->shadow;
-    const MemoryRange *hit = map->ranges;
+    VringAdding adding = vring_driver_begin_adding(shadow, shadow_packed);
+    const MemoryMap *map = offering->map;
+    VringTaking taking;
+    unsigned int max, n;
     uint64_t bytes = 0;
-    unsigned int done;
-    int n = 0;
+    int ret = vring_device_begin_taking(guest, guest_packed, SVQ_BURST, &taking);
+
+    if (ret < 0 || (!guest_packed && ret == 0)) {
+        return ret;
+    }
+    max = guest->order ? 0 : MIN(MIN((unsigned int)ret, svq->burst_limit), adding.num_free);
+    for (n = 0; n < max; n++) {
+        const MemoryRange *range;
+        VringAvailable buffer;
+        VringSegment seg;
+
+        ret = vring_device_peek(guest, guest_packed, &taking, &buffer);
+        if (ret <= 0 || vring_device_is_chain(guest_packed, &buffer)) {
+            break;
+        }
+        ret = vring_device_peek_one(guest, guest_packed, &taking, &buffer, &seg);
+        if (ret < 0) {
+            break;
+        }
+        range = memory_map_find(map, seg.addr, seg.len);
+        if (G_UNLIKELY(!range)) {
+            break;
+        }
+        bytes += seg.len;
+        seg.addr += range->iova_delta;
+        vring_driver_add_one(shadow, shadow_packed, in_order, &adding, seg, buffer.id, 0, 0);
+        vring_device_accept(guest, guest_packed, NULL, &taking, &buffer);
+    }
+    vring_device_end_taking(guest, guest_packed, &taking);
+    vring_driver_end_adding(shadow, shadow_packed, &adding, n);
+    offering->done = n;
+    offering->bytes = bytes;
+    if (n == max) {
+        return guest_packed || guest->avail_idx != guest->avail_seen;
+    }
+    return ret;
+}
+
+/*
+ * The same for buffers of any kind, until the burst is full.  Returns 1: the next has no room; 0;
+ * -EPROTO.
+ */
+VRING_INLINE int forward_any(ShadowVirtqueue *svq, const bool guest_packed,
+                             const bool shadow_packed, Offering *offering)
+{
+    VringDevice *guest = &svq->guest;
+    VringDriver *shadow = &svq->shadow;
+    VringAdding adding = vring_driver_begin_adding(shadow, shadow_packed);
+    const bool in_order = shadow->in_order;
+    VringTaking taking;
+    VringAvailable buffer;
+    uint64_t bytes = 0;
+    bool full = false;
+    unsigned int i;
+    int n = vring_device_begin_taking(guest, guest_packed, SVQ_BURST, &taking);
+    const unsigned int max = MIN(guest_packed ? SVQ_BURST : (unsigned int)n,
+                                 svq->burst_limit - offering->done);
+
+    for (i = 0; i < max; i++) {
+        n = vring_device_peek(guest, guest_packed, &taking, &buffer);
+        if (n <= 0) {
+            break;
+        }
+        n = vring_device_peek_chain(guest, guest_packed, &taking, offering->map, svq->segments,
+                                    SVQ_MAX_TABLE, &buffer);
+        if (n < 0) {
+            break;
+        }
+        n = translate_chain(svq, offering->map, n, &bytes);
+        if (n < 0) {
+            break;
+        }
+        if (!vring_driver_fits(shadow, adding.num_free, (unsigned int)n)) {
+            svq->need_room = vring_driver_descs(shadow, (unsigned int)n);
+            full = true;
+            break;
+        }
+        offering->bytes += bytes;
+        vring_driver_add_next(shadow, shadow_packed, in_order, &adding, svq->segments,
+                              (unsigned int)n, buffer.id);
+        vring_device_accept(guest, guest_packed, guest->order, &taking, &buffer);
+    }
+    vring_device_end_taking(guest, guest_packed, &taking);
+    vring_driver_end_adding(shadow, shadow_packed, &adding, i);
+    offering->done += i;
+    return n < 0 ? n : full;
+}
+
+static __attribute__((noinline)) int forward_any_split_split(ShadowVirtqueue *svq, Offering *o)
+{
+    return forward_any(svq, false, false, o);
+}
+
+static __attribute__((noinline)) int forward_any_split_packed(ShadowVirtqueue *svq, Offering *o)
+{
+    return forward_any(svq, false, true, o);
+}
+
+static __attribute__((noinline)) int forward_any_packed_split(ShadowVirtqueue *svq, Offering *o)
+{
+    return forward_any(svq, true, false, o);
+}
+
+static __attribute__((noinline)) int forward_any_packed_packed(ShadowVirtqueue *svq, Offering *o)
+{
+    return forward_any(svq, true, true, o);
+}
+
+static int (*const forward_any_of[2][2])(ShadowVirtqueue *svq, Offering *o) = {
+    [false] = { forward_any_split_split, forward_any_split_packed },
+    [true] = { forward_any_packed_split, forward_any_packed_packed },
+};
+
+/* A burst ended before its time, with @ret: 1, there is no room; -EPROTO. */
+static __attribute__((cold, noinline)) void offer_stopped(ShadowVirtqueue *svq, int ret)
+{
+    if (svq->need_room > svq->shadow.num) {
+        ret = vring_fail(&svq->guest.error,
+                         "buffer has more elements than the shadow ring is long", NULL,
+                         svq->guest.avail_idx, svq->need_room);
+    }
+    if (ret < 0) {
+        svq_break(svq, "guest", &svq->guest.error);
+    } else {
+        svq_counter_add(&svq->counters.full, 1);
+    }
+}
+
+VRING_INLINE unsigned int offer_burst(ShadowVirtqueue *svq, const bool guest_packed,
+                                      const bool shadow_packed, const bool in_order)
+{
+    VringDriver *shadow = &svq->shadow;
+    Offering offering = { .map = rcu_dereference(*svq->map) };
+    int ret;
 
     if (shadow->num_free < svq->need_room) {
         return 0;
     }
     svq->need_room = 1;
-    if (svq->hit_generation == map->generation) {
-        hit = svq->hit;
+    ret = forward_plain(svq, guest_packed, shadow_packed, in_order, &offering);
+    if (ret > 0) {
+        ret = offering.done < svq->burst_limit ? forward_any_of[guest_packed][shadow_packed](svq, &offering)
+                                        : 0;
     }
-
-    for (done = 0; done < SVQ_BURST; done++) {
-        uint16_t id;
-
-        n = vring_device_take(guest, guest_packed, map, seg, SVQ_MAX_TABLE, &id);
-        if (n <= 0) {
-            break;
-        }
-        n = translate(svq, map, &hit, seg, n, &bytes);
-        if (G_UNLIKELY(n < 0)) {
-            break;
-        }
-        if (G_UNLIKELY(!vring_driver_has_room(shadow, (unsigned int)n))) {
-            svq->need_room = vring_driver_descs(shadow, (unsigned int)n);
-            vring_device_untake(guest, guest_packed, id);
-            /* It is counted when it is offered. */
-            bytes -= segments_bytes(seg, n);
-            break;
-        }
-        vring_driver_add(shadow, shadow_packed, seg, (unsigned int)n, id);
-    }
-    svq->hit = hit;
-    svq->hit_generation = map->generation;
-
-    if (done) {
+    if (offering.done) {
         vring_driver_publish(shadow, shadow_packed);
         if (vring_driver_needs_kick(shadow, shadow_packed)) {
             svq_kick_device(svq, shadow_packed);
@@ -142,117 +251,173 @@ offer_burst(ShadowVirtqueue *svq, const bool guest_packed, const bool shadow_pac
             svq_counter_add(&svq->counters.kicks_suppressed, 1);
         }
         svq_counter_add(&svq->counters.bursts, 1);
-        svq_counter_add(&svq->counters.buffers, done);
-        svq_counter_add(&svq->counters.bytes, bytes);
+        svq_counter_add(&svq->counters.buffers, offering.done);
+        svq_counter_add(&svq->counters.bytes, offering.bytes);
     }
-    if (G_UNLIKELY(svq->need_room > shadow->num)) {
-        n = vring_fail(&guest->error, "buffer has more elements than the shadow ring is long",
-                       NULL, guest->avail_idx, svq->need_room);
+    if (G_UNLIKELY(ret)) {
+        offer_stopped(svq, ret);
     }
-    if (G_UNLIKELY(n < 0)) {
-        svq_break(svq, "guest", &guest->error);
-    } else if (G_UNLIKELY(n > 0 && done < SVQ_BURST)) {
-        svq_counter_add(&svq->counters.full, 1);
-    }
-    return done;
+    return offering.done;
 }
 
-static inline __attribute__((always_inline)) unsigned int
-return_burst(ShadowVirtqueue *svq, const bool guest_packed, const bool shadow_packed,
-             const SvqLogging *logging)
+VRING_INLINE unsigned int return_burst(ShadowVirtqueue *svq, const bool guest_packed,
+                                       const bool shadow_packed, const bool in_order,
+                                       VringDeviceOrder *reorder, const SvqLogging *logging)
 {
     VringDevice *guest = &svq->guest;
     VringDriver *shadow = &svq->shadow;
-    unsigned int done;
-    int ret = 0;
+    VringPutting putting = vring_device_begin_putting(guest, guest_packed);
+    VringCollecting collecting;
+    unsigned int max, n = 0;
+    int ret;
 
-    for (done = 0; done < SVQ_BURST; done++) {
-        VringCollected buffer;
+    ret = vring_driver_begin_collecting(shadow, shadow_packed, in_order, SVQ_BURST,
+                                        &collecting);
+    if (ret > 0) {
+        max = MIN((unsigned int)ret, svq->burst_limit);
+        for (n = 0; n < max; n++) {
+            VringCollected buffer;
 
-        ret = vring_driver_collect_buffer(shadow, shadow_packed, &buffer);
-        if (ret <= 0) {
-            break;
+            ret = vring_driver_collect_next(shadow, shadow_packed, in_order, &collecting, &buffer);
+            if (ret <= 0) {
+                break;
+            }
+            if (logging) {
+                svq_log_written(svq, logging, &buffer);
+            }
+            vring_device_put_next(guest, guest_packed, reorder, &putting, buffer.cookie,
+                                  buffer.len);
         }
-        if (logging) {
-            svq_log_written(svq, logging, &buffer);
-        }
-        vring_device_put(guest, guest_packed, buffer.cookie, buffer.len);
+        vring_driver_end_collecting(shadow, shadow_packed, in_order, &collecting, n);
+        vring_device_end_putting(guest, guest_packed, &putting);
     }
-
-    if (done) {
+    if (n) {
         if (logging) {
             dirty_log_flush(logging->log, &svq->dirty);
         }
-        svq_counter_add(&svq->counters.returned, done);
+        svq_counter_add(&svq->counters.returned, n);
         svq_publish_to_guest(svq, guest_packed, logging);
     }
     if (G_UNLIKELY(ret < 0)) {
         svq_break(svq, "device", &shadow->error);
     }
-    return done;
+    return n;
 }
 
-/* Compiled twice, so that who does not log pays nothing for it but this question. */
-static inline __attribute__((always_inline)) unsigned int
-return_burst_logged(ShadowVirtqueue *svq, const bool guest_packed, const bool shadow_packed)
+/* Compiled twice: who neither logs nor reorders pays nothing for it but this question. */
+VRING_INLINE unsigned int return_burst_as_needed(ShadowVirtqueue *svq, const bool guest_packed,
+                                                 const bool shadow_packed, const bool in_order)
 {
     const SvqLogging *logging = rcu_dereference(*svq->logging);
+    VringDeviceOrder *reorder = svq->guest.order;
 
-    if (G_UNLIKELY(logging)) {
-        return return_burst(svq, guest_packed, shadow_packed, logging);
+    if (G_UNLIKELY(logging || reorder)) {
+        return return_burst(svq, guest_packed, shadow_packed, in_order, reorder, logging);
     }
-    return return_burst(svq, guest_packed, shadow_packed, NULL);
+    return return_burst(svq, guest_packed, shadow_packed, in_order, NULL, NULL);
 }
 
-/* The four pairs, named guest_shadow. */
+/* Named guest_shadow. */
 
 static unsigned int offer_split_split(ShadowVirtqueue *svq)
 {
-    return offer_burst(svq, false, false);
+    return offer_burst(svq, false, false, false);
 }
 
 static unsigned int return_split_split(ShadowVirtqueue *svq)
 {
-    return return_burst_logged(svq, false, false);
+    return return_burst_as_needed(svq, false, false, false);
 }
 
 static unsigned int offer_split_packed(ShadowVirtqueue *svq)
 {
-    return offer_burst(svq, false, true);
+    return offer_burst(svq, false, true, false);
 }
 
 static unsigned int return_split_packed(ShadowVirtqueue *svq)
 {
-    return return_burst_logged(svq, false, true);
+    return return_burst_as_needed(svq, false, true, false);
 }
 
 static unsigned int offer_packed_split(ShadowVirtqueue *svq)
 {
-    return offer_burst(svq, true, false);
+    return offer_burst(svq, true, false, false);
 }
 
 static unsigned int return_packed_split(ShadowVirtqueue *svq)
 {
-    return return_burst_logged(svq, true, false);
+    return return_burst_as_needed(svq, true, false, false);
 }
 
 static unsigned int offer_packed_packed(ShadowVirtqueue *svq)
 {
-    return offer_burst(svq, true, true);
+    return offer_burst(svq, true, true, false);
 }
 
 static unsigned int return_packed_packed(ShadowVirtqueue *svq)
 {
-    return return_burst_logged(svq, true, true);
+    return return_burst_as_needed(svq, true, true, false);
 }
 
-const SvqForward svq_forward[2][2] = {
+static unsigned int offer_split_split_in_order(ShadowVirtqueue *svq)
+{
+    return offer_burst(svq, false, false, true);
+}
+
+static unsigned int return_split_split_in_order(ShadowVirtqueue *svq)
+{
+    return return_burst_as_needed(svq, false, false, true);
+}
+
+static unsigned int offer_split_packed_in_order(ShadowVirtqueue *svq)
+{
+    return offer_burst(svq, false, true, true);
+}
+
+static unsigned int return_split_packed_in_order(ShadowVirtqueue *svq)
+{
+    return return_burst_as_needed(svq, false, true, true);
+}
+
+static unsigned int offer_packed_split_in_order(ShadowVirtqueue *svq)
+{
+    return offer_burst(svq, true, false, true);
+}
+
+static unsigned int return_packed_split_in_order(ShadowVirtqueue *svq)
+{
+    return return_burst_as_needed(svq, true, false, true);
+}
+
+static unsigned int offer_packed_packed_in_order(ShadowVirtqueue *svq)
+{
+    return offer_burst(svq, true, true, true);
+}
+
+static unsigned int return_packed_packed_in_order(ShadowVirtqueue *svq)
+{
+    return return_burst_as_needed(svq, true, true, true);
+}
+
+const SvqForward svq_forward[2][2][2] = {
     [false] = {
-        [false] = { offer_split_split, return_split_split },
-        [true] = { offer_split_packed, return_split_packed },
+        [false] = {
+            { offer_split_split, return_split_split },
+            { offer_split_split_in_order, return_split_split_in_order },
+        },
+        [true] = {
+            { offer_split_packed, return_split_packed },
+            { offer_split_packed_in_order, return_split_packed_in_order },
+        },
     },
     [true] = {
-        [false] = { offer_packed_split, return_packed_split },
-        [true] = { offer_packed_packed, return_packed_packed },
+        [false] = {
+            { offer_packed_split, return_packed_split },
+            { offer_packed_split_in_order, return_packed_split_in_order },
+        },
+        [true] = {
+            { offer_packed_packed, return_packed_packed },
+            { offer_packed_packed_in_order, return_packed_packed_in_order },
+        },
     },
 };

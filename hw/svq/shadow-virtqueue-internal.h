@@ -53,12 +53,16 @@ struct ShadowVirtqueue {
     AioHandler *kick_handler, *call_handler;
     EventNotifier guest_kick, guest_call, guest_err;
     AioBh work;                     /* goes on where a budget ended or a race was lost */
+    /* What the main thread asks of the owner without waiting for each queue. */
+    AioBh attach, detach, kick;
+    bool detaching;                 /* main thread: @detach was scheduled */
+    _Atomic bool detached;          /* nothing of the queue is in the owner's loop any more */
 
     /* Written by the owner. */
     bool kick_polled, call_polled;  /* the loop polls: no notifications wanted */
     unsigned int need_room;         /* shadow descriptors that the next buffer takes, if known */
-    const MemoryRange *hit;         /* the last that held an address; valid for @hit_generation */
-    uint64_t hit_generation;
+    unsigned int burst_limit;       /* SVQ_BURST, or less while a neighbour has light work */
+    unsigned int light_bursts;      /* that were short of SVQ_SHARED_BURST, in a row */
 
     DirtyLogCache dirty;            /* empty but within a burst */
 
@@ -75,8 +79,8 @@ typedef struct SvqForward {
     unsigned int (*give_back)(ShadowVirtqueue *svq);
 } SvqForward;
 
-/* The burst loops of a format pair: [guest is packed][shadow is packed]. */
-extern const SvqForward svq_forward[2][2];
+/* The burst loops: [guest is packed][shadow is packed][shadow is in order]. */
+extern const SvqForward svq_forward[2][2][2];
 
 static inline void svq_counter_add(_Atomic uint64_t *counter, uint64_t n)
 {

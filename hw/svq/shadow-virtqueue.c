@@ -5,8 +5,9 @@
  * How it works.  Two handlers sit in the queue's AioContext: the guest's kick (offer) and the
  * device's call (give back).  While the loop polls them, notifications are off and each
  * poll moves a burst.  When it sleeps they are on, and a wake-up moves bursts until the
- * ring is empty or the budget is spent; then the work bottom half goes on, behind the
- * other handlers of the loop, so no queue starves its neighbours.
+ * ring is empty or the budget is spent; then the polls go on or, where there are none, the
+ * work bottom half, behind the other handlers of the loop.  While another queue of the loop has
+ * a buffer now and then, bursts are short.  So no queue starves its neighbours.
  *
  * A full shadow ring is no reason to watch the guest's ring: the kick stays off, and the
  * return path, which makes the room, offers what waits.
@@ -21,6 +22,12 @@
 
 /* Bursts that one wake-up may move in a direction before others get their turn. */
 #define SVQ_BUDGET 4
+
+/* Buffers in a burst while another queue of the loop, with fewer, may be waiting for its end. */
+#define SVQ_SHARED_BURST 16
+
+/* So many shorter ones in a row are light work, not what was left over of something larger. */
+#define SVQ_LIGHT_BURSTS 8
 
 /* Where the logging of a queue is published that has none. */
 static SvqLogging *const no_logging;
@@ -103,6 +110,20 @@ static bool waits_for_room(const ShadowVirtqueue *svq)
                         : svq->shadow.num_free < svq->need_room;
 }
 
+/* After a burst of @done buffers: how long the next may be.  True if there was any. */
+static bool had_turn(ShadowVirtqueue *svq, unsigned int done)
+{
+    bool light;
+
+    if (!done) {
+        return false;
+    }
+    svq->light_bursts = done < SVQ_SHARED_BURST ? svq->light_bursts + 1 : 0;
+    light = svq->light_bursts >= SVQ_LIGHT_BURSTS;
+    svq->burst_limit = aio_take_turn(svq->ctx, svq, light) ? SVQ_SHARED_BURST : SVQ_BURST;
+    return true;
+}
+
 /* Both directions, within the budget.  True if there is more to do. */
 static bool move_bursts(ShadowVirtqueue *svq, bool offer, bool give_back)
 {
@@ -111,11 +132,11 @@ static bool move_bursts(ShadowVirtqueue *svq, bool offer, bool give_back)
     for (i = 0; i < SVQ_BUDGET; i++) {
         bool more = false;
 
-        if (give_back && shadow_virtqueue_return(svq)) {
+        if (give_back && had_turn(svq, shadow_virtqueue_return(svq))) {
             more = true;
             offer = true;       /* there is room now */
         }
-        if (offer && shadow_virtqueue_offer(svq)) {
+        if (offer && had_turn(svq, shadow_virtqueue_offer(svq))) {
             more = true;
         }
         if (!more) {
@@ -150,7 +171,8 @@ static void work(void *opaque)
 {
     ShadowVirtqueue *svq = opaque;
 
-    if (!svq_is_running(svq)) {
+    /* Polls find what there is, and will do so once more when they end. */
+    if (!svq_is_running(svq) || (svq->kick_polled && svq->call_polled)) {
         return;
     }
     if (move_bursts(svq, true, true) || (svq_is_running(svq) && rearm(svq))) {
@@ -201,7 +223,7 @@ static bool polled(ShadowVirtqueue *svq, bool hit, bool polling, bool again)
 static bool kick_poll(void *opaque)
 {
     ShadowVirtqueue *svq = opaque;
-    bool hit = shadow_virtqueue_offer(svq) > 0;
+    bool hit = had_turn(svq, shadow_virtqueue_offer(svq));
 
     return polled(svq, hit, svq->kick_polled, false);
 }
@@ -210,7 +232,7 @@ static bool call_poll(void *opaque)
 {
     ShadowVirtqueue *svq = opaque;
     bool waited = waits_for_room(svq);
-    bool hit = shadow_virtqueue_return(svq) > 0;
+    bool hit = had_turn(svq, shadow_virtqueue_return(svq));
 
     /* Nobody else offers what waited for room, unless the guest's ring is polled. */
     return polled(svq, hit, svq->call_polled, waited && !svq->kick_polled);
@@ -269,7 +291,12 @@ static int init_rings(ShadowVirtqueue *svq, const ShadowVirtqueueConfig *config,
 {
     const VringError *error = &svq->guest.error;
     const char *side = "guest";
-    int ret = vring_device_init(&svq->guest, &config->guest);
+    VringConfig guest = config->guest;
+    int ret;
+
+    /* What comes back in order is put back so. */
+    guest.put_in_order = config->shadow.in_order && !config->control;
+    ret = vring_device_init(&svq->guest, &guest);
 
     if (ret == 0) {
         side = "device";
@@ -319,24 +346,23 @@ static int add_handler(ShadowVirtqueue *svq, const EventNotifier *notifier,
 typedef struct SvqCommand {
     ShadowVirtqueue *svq;
     int fd;
-    int ret;
 } SvqCommand;
 
 static void attach_in_owner(void *opaque)
 {
-    SvqCommand *command = opaque;
-    ShadowVirtqueue *svq = command->svq;
+    ShadowVirtqueue *svq = opaque;
+    int ret = add_handler(svq, &svq->guest_kick, &kick_ops, &svq->kick_handler);
 
-    command->ret = add_handler(svq, &svq->guest_kick, &kick_ops, &svq->kick_handler);
-    if (command->ret == 0) {
-        command->ret = add_handler(svq, &svq->device_call, &call_ops, &svq->call_handler);
+    if (ret == 0) {
+        ret = add_handler(svq, &svq->device_call, &call_ops, &svq->call_handler);
     }
-    if (command->ret == 0 && svq->control) {
-        command->ret = control_queue_attach(svq);
+    if (ret == 0 && svq->control) {
+        ret = control_queue_attach(svq);
     }
-    if (command->ret < 0) {
-        remove_handler(svq, &svq->kick_handler);
-        remove_handler(svq, &svq->call_handler);
+    if (ret < 0) {
+        vring_fail(&svq->guest.error, "its kick descriptor cannot be waited for", NULL, 0,
+                   (uint64_t)svq->guest_kick.fd);
+        svq_break(svq, "guest", &svq->guest.error);
         return;
     }
     /* A kick may have come before there was anybody to hear it. */
@@ -345,8 +371,7 @@ static void attach_in_owner(void *opaque)
 
 static void detach_in_owner(void *opaque)
 {
-    SvqCommand *command = opaque;
-    ShadowVirtqueue *svq = command->svq;
+    ShadowVirtqueue *svq = opaque;
     int running = SVQ_QUEUE_RUNNING;
 
     remove_handler(svq, &svq->kick_handler);
@@ -357,15 +382,55 @@ static void detach_in_owner(void *opaque)
     atomic_compare_exchange_strong(&svq->state, &running, SVQ_QUEUE_STOPPED);
 }
 
-static void nothing(void *opaque)
+/* The work that was scheduled before the handlers went has run. */
+static void detached_in_owner(void *opaque)
 {
+    ShadowVirtqueue *svq = opaque;
+
+    /* Release: pairs with the acquire in shadow_virtqueue_detach(). */
+    atomic_store_explicit(&svq->detached, true, memory_order_release);
+}
+
+static void detach_bh(void *opaque)
+{
+    ShadowVirtqueue *svq = opaque;
+
+    detach_in_owner(svq);
+    svq->detach.fn = detached_in_owner;
+    aio_bh_schedule(svq->ctx, &svq->detach);
+}
+
+static void kick_in_owner(void *opaque)
+{
+    ShadowVirtqueue *svq = opaque;
+
+    svq_kick_device(svq, svq->shadow.packed);
+}
+
+/* From here on the owner may be asked for something, and has to be waited for when it ends. */
+static void hand_over(ShadowVirtqueue *svq)
+{
+    svq->detaching = false;
+    atomic_store_explicit(&svq->detached, false, memory_order_relaxed);
+    aio_bh_init(&svq->attach, attach_in_owner, svq);
+    aio_bh_init(&svq->detach, detach_bh, svq);
+    aio_bh_init(&svq->kick, kick_in_owner, svq);
+}
+
+static void attach(ShadowVirtqueue *svq)
+{
+    svq->kick_polled = svq->call_polled = false;
+    atomic_store(&svq->state, SVQ_QUEUE_RUNNING);
+    if (svq->ctx && !svq->held) {
+        aio_bh_schedule(svq->ctx, &svq->attach);
+    }
 }
 
 int shadow_virtqueue_start(ShadowVirtqueue *svq, const ShadowVirtqueueConfig *config,
                            GError **errp)
 {
-    const SvqForward *forward = &svq_forward[config->guest.packed][config->shadow.packed];
-    SvqCommand command = { .svq = svq };
+    const SvqForward *forward =
+        &svq_forward[config->guest.packed][config->shadow.packed][config->shadow.in_order];
     int ret;
 
     g_assert(atomic_load(&svq->state) == SVQ_QUEUE_STOPPED);
@@ -391,54 +456,35 @@ int shadow_virtqueue_start(ShadowVirtqueue *svq, const ShadowVirtqueueConfig *co
     svq->notification_data = config->notification_data;
     svq->broken = config->broken;
     svq->opaque = config->opaque;
-    svq->kick_polled = svq->call_polled = false;
     svq->need_room = 1;
-    svq->hit_generation = 0;
+    svq->burst_limit = SVQ_BURST;
+    svq->light_bursts = 0;
     report_recovery(svq);
     if (shadow_virtqueue_has_recovered(svq)) {
         /* Of what was used before it may not have heard. */
         event_notifier_set(&svq->guest_call);
     }
     aio_bh_init(&svq->work, work, svq);
-    atomic_store(&svq->state, SVQ_QUEUE_RUNNING);
     svq->held = config->held;
-    if (!svq->ctx || svq->held) {
-        return 0;
-    }
-    aio_run_in(svq->ctx, attach_in_owner, &command);
-    if (command.ret < 0) {
-        g_set_error(errp, G_FILE_ERROR, g_file_error_from_errno(-command.ret),
-                    "%s: cannot wait for its kick or call descriptor: %s", svq->name,
-                    g_strerror(-command.ret));
-        atomic_store(&svq->state, SVQ_QUEUE_STOPPED);
-        cleanup_rings(svq);
-    }
-    return command.ret;
+    hand_over(svq);
+    attach(svq);
+    return 0;
 }
 
 static void release_in_owner(void *opaque)
 {
-    SvqCommand *command = opaque;
-    ShadowVirtqueue *svq = command->svq;
+    ShadowVirtqueue *svq = opaque;
 
     svq->held = false;
-    if (!svq_is_running(svq)) {
-        return;
-    }
-    attach_in_owner(command);
-    if (command->ret < 0) {
-        vring_fail(&svq->guest.error, "its kick descriptor cannot be waited for", NULL, 0,
-                   (uint64_t)svq->guest_kick.fd);
-        svq_break(svq, "guest", &svq->guest.error);
+    if (svq_is_running(svq)) {
+        attach_in_owner(svq);
     }
 }
 
 void shadow_virtqueue_release(ShadowVirtqueue *svq)
 {
-    SvqCommand command = { .svq = svq };
-
     if (svq->held) {
-        aio_run_in(svq->ctx, release_in_owner, &command);
+        aio_run_in(svq->ctx, release_in_owner, svq);
     }
 }
 
@@ -452,35 +498,36 @@ bool shadow_virtqueue_goes_on(const ShadowVirtqueue *svq)
     return svq->guest.recovery.recovered;
 }
 
+void shadow_virtqueue_begin_detach(ShadowVirtqueue *svq)
+{
+    if (svq->ctx && !svq->detaching) {
+        svq->detaching = true;
+        aio_bh_schedule(svq->ctx, &svq->detach);
+    }
+}
+
 void shadow_virtqueue_detach(ShadowVirtqueue *svq)
 {
-    SvqCommand command = { .svq = svq };
-
     if (!svq->ctx) {
-        detach_in_owner(&command);
+        detach_in_owner(svq);
         return;
     }
-    aio_run_in(svq->ctx, detach_in_owner, &command);
-    /* Bottom halves run in order: after this one, the work scheduled before has run. */
-    aio_run_in(svq->ctx, nothing, NULL);
+    shadow_virtqueue_begin_detach(svq);
+    /* Acquire: what the owner did with the queue comes before what we do. */
+    if (!atomic_load_explicit(&svq->detached, memory_order_acquire)) {
+        /* With this one, all are detached that its loop was asked to before. */
+        aio_drain(svq->ctx);
+    }
 }
 
 void shadow_virtqueue_resume(ShadowVirtqueue *svq, const VringAreas *guest)
 {
-    SvqCommand command = { .svq = svq };
-
     g_return_if_fail(atomic_load(&svq->state) != SVQ_QUEUE_RUNNING);
     /* A broken queue, too: its stop settles what was in flight. */
     vring_device_move(&svq->guest, guest);
-    if (atomic_load(&svq->state) == SVQ_QUEUE_BROKEN) {
-        return;
-    }
-    svq->kick_polled = svq->call_polled = false;
-    atomic_store(&svq->state, SVQ_QUEUE_RUNNING);
-    if (svq->ctx && !svq->held) {
-        aio_run_in(svq->ctx, attach_in_owner, &command);
-        /* The descriptors are those that it was started with: they can be waited for. */
-        g_warn_if_fail(command.ret == 0);
+    hand_over(svq);
+    if (atomic_load(&svq->state) != SVQ_QUEUE_BROKEN) {
+        attach(svq);
     }
 }
 
@@ -503,21 +550,12 @@ int shadow_virtqueue_drain(ShadowVirtqueue *svq)
     return 0;
 }
 
-static void kick_in_owner(void *opaque)
-{
-    SvqCommand *command = opaque;
-
-    svq_kick_device(command->svq, command->svq->shadow.packed);
-}
-
 void shadow_virtqueue_kick_device(ShadowVirtqueue *svq)
 {
-    SvqCommand command = { .svq = svq };
-
     if (svq->ctx) {
-        aio_run_in(svq->ctx, kick_in_owner, &command);
+        aio_bh_schedule(svq->ctx, &svq->kick);
     } else {
-        kick_in_owner(&command);
+        kick_in_owner(svq);
     }
 }
 

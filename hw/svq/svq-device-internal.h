@@ -271,8 +271,11 @@ void svq_device_update_queues(SvqDevice *dev);
 /* It cannot be started, for @error, which is said once. */
 void svq_queue_refuse(SvqQueue *queue, const GError *error);
 
-/* Takes a shadow from its thread. */
+/* Takes a shadow, if it is one and started, from its thread. */
 void svq_queue_detach(SvqQueue *queue);
+
+/* All of them are to be, one by one: then their threads are waited for once. */
+void svq_device_begin_detach(SvqDevice *dev);
 
 /* Stops it, if started, and keeps where it stands in queue->base. */
 void svq_queue_stop(SvqQueue *queue);

@@ -173,10 +173,9 @@ int svq_device_set_map(SvqDevice *dev, MemoryMap *map, GError **errp)
             return -EINVAL;
         }
     }
+    svq_device_begin_detach(dev);
     for (i = 0; i < dev->n_queues; i++) {
-        if (dev->queues[i].started) {
-            svq_queue_detach(&dev->queues[i]);
-        }
+        svq_queue_detach(&dev->queues[i]);
     }
     part_moved_rings(dev, map);
     if (device_map) {

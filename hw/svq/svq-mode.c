@@ -141,10 +141,13 @@ static int suspend_device(Switch *sw, GError **errp)
     int ret = 0;
 
     for (i = 0; i < dev->n_queues; i++) {
-        SvqQueue *queue = &dev->queues[i];
-
-        if (is_moving(sw, queue) && !queue->passthrough) {
-            shadow_virtqueue_detach(queue->svq);
+        if (is_moving(sw, &dev->queues[i]) && !dev->queues[i].passthrough) {
+            shadow_virtqueue_begin_detach(dev->queues[i].svq);
+        }
+    }
+    for (i = 0; i < dev->n_queues; i++) {
+        if (is_moving(sw, &dev->queues[i])) {
+            svq_queue_detach(&dev->queues[i]);
         }
     }
     if (dev->backend->ops->suspend) {

@@ -155,9 +155,26 @@ void svq_device_update_queues(SvqDevice *dev)
     }
 }
 
+/* Whether an IOThread works it. */
+static bool is_attached(const SvqQueue *queue)
+{
+    return queue->started && !queue->passthrough && !queue->parted;
+}
+
+void svq_device_begin_detach(SvqDevice *dev)
+{
+    unsigned int i;
+
+    for (i = 0; i < dev->n_queues; i++) {
+        if (is_attached(&dev->queues[i])) {
+            shadow_virtqueue_begin_detach(dev->queues[i].svq);
+        }
+    }
+}
+
 void svq_queue_detach(SvqQueue *queue)
 {
-    if (!queue->passthrough && !queue->parted) {
+    if (is_attached(queue)) {
         shadow_virtqueue_detach(queue->svq);
     }
 }
@@ -256,6 +273,7 @@ void svq_device_stop(SvqDevice *dev)
 {
     unsigned int i;
 
+    svq_device_begin_detach(dev);
     if (dev->backend->rings_fixed && dev->device_driver_ok) {
         stop_fixed(dev);
     } else {

@@ -15,6 +15,10 @@
 
 #include "hw/virtio/vring.h"
 
+/* A table that the first-level cache holds beside the rings, if there are few ranges. */
+#define MIN_GRANULES        UINT64_C(256)
+#define GRANULES_PER_RANGE  8
+
 static bool file_holds(int fd, uint64_t offset, uint64_t size)
 {
     struct stat st;
@@ -139,11 +143,55 @@ static bool regions_disjoint(MemoryRegion *const *sorted, unsigned int n, GError
     return true;
 }
 
+/* Bytes of @range within granule @g. */
+static uint64_t overlap(const MemoryMap *map, const MemoryRange *range, uint64_t g)
+{
+    const uint64_t first = map->base + (g << map->granule_bits);
+    const uint64_t last = first + ((UINT64_C(1) << map->granule_bits) - 1);
+    const uint64_t range_last = range->gpa + (range->size - 1);
+
+    if (range->gpa > last || range_last < first) {
+        return 0;
+    }
+    return MIN(range_last, last) - MAX(range->gpa, first) + 1;
+}
+
+/* Notes for each granule the range that has most of it. */
+static void cut_into_granules(MemoryMap *map)
+{
+    const MemoryRange *first = &map->ranges[0], *last = &map->ranges[MAX(map->n, 1) - 1];
+    const uint64_t span = map->n ? last->gpa + (last->size - 1) - first->gpa : 0;
+    const uint64_t most = MAX(MIN_GRANULES, (uint64_t)map->n * GRANULES_PER_RANGE);
+    unsigned int i;
+    uint64_t g;
+
+    map->base = first->gpa;
+    while (span >> map->granule_bits >= most) {
+        map->granule_bits++;
+    }
+    map->n_granules = (span >> map->granule_bits) + 1;
+    map->granules = g_new(const MemoryRange *, map->n_granules);
+    for (g = 0; g < map->n_granules; g++) {
+        map->granules[g] = first;
+    }
+    for (i = 0; i < map->n; i++) {
+        const MemoryRange *range = &map->ranges[i];
+        const uint64_t range_last = range->gpa + (range->size - 1);
+
+        for (g = (range->gpa - map->base) >> map->granule_bits;
+             g <= (range_last - map->base) >> map->granule_bits; g++) {
+            if (overlap(map, range, g) > overlap(map, map->granules[g], g)) {
+                map->granules[g] = range;
+            }
+        }
+    }
+}
+
 MemoryMap *memory_map_new(MemoryRegion *const *regions, unsigned int n, GError **errp)
 {
     static uint64_t generations;    /* main thread */
     g_autofree MemoryRegion **sorted = NULL;
-    unsigned int i, padded = 1;
+    unsigned int i;
     MemoryMap *map;
 
     if (n > MEMORY_MAP_MAX_REGIONS) {
@@ -160,20 +208,13 @@ MemoryMap *memory_map_new(MemoryRegion *const *regions, unsigned int n, GError *
         return NULL;
     }
 
-    while (padded < n) {
-        padded *= 2;
-    }
     map = g_new0(MemoryMap, 1);
     map->generation = ++generations;
     map->n = n;
-    map->half = padded / 2;
     map->identity = true;
-    map->ranges = g_new0(MemoryRange, padded);
-    map->starts = g_new(uint64_t, padded);
-    memset(map->starts, 0xff, padded * sizeof(map->starts[0]));
+    map->ranges = g_new0(MemoryRange, MAX(n, 1));
     for (i = 0; i < n; i++) {
         memory_region_ref(sorted[i]);
-        map->starts[i] = sorted[i]->gpa;
         map->ranges[i] = (MemoryRange){
             .gpa = sorted[i]->gpa,
             .size = sorted[i]->size,
@@ -183,6 +224,7 @@ MemoryMap *memory_map_new(MemoryRegion *const *regions, unsigned int n, GError *
         map->identity &= map->ranges[i].iova_delta == 0;
     }
     map->regions = g_steal_pointer(&sorted);
+    cut_into_granules(map);
     return map;
 }
 
@@ -195,7 +237,7 @@ static void map_reclaim(struct rcu_head *head)
         memory_region_unref(map->regions[i]);
     }
     g_free(map->regions);
-    g_free(map->starts);
+    g_free(map->granules);
     g_free(map->ranges);
     g_free(map);
 }
@@ -207,11 +249,28 @@ void memory_map_free(MemoryMap *map)
     }
 }
 
+const MemoryRange *memory_map_search(const MemoryMap *map, uint64_t gpa, uint64_t len)
+{
+    unsigned int first = 0, end = map->n;
+
+    /* The last that begins at or below @gpa is in [first, end). */
+    while (end - first > 1) {
+        unsigned int middle = first + (end - first) / 2;
+
+        if (map->ranges[middle].gpa <= gpa) {
+            first = middle;
+        } else {
+            end = middle;
+        }
+    }
+    return memory_range_holds(&map->ranges[first], gpa, len) ? &map->ranges[first] : NULL;
+}
+
 void *memory_map_host(const MemoryMap *map, uint64_t gpa, uint64_t size)
 {
-    const MemoryRange *range = memory_map_find(map, gpa);
+    const MemoryRange *range = memory_map_find(map, gpa, size);
 
-    return memory_range_holds(range, gpa, size) ? range->host + (gpa - range->gpa) : NULL;
+    return range ? range->host + (gpa - range->gpa) : NULL;
 }
 
 void *memory_map_host_of_user(const MemoryMap *map, uint64_t user_addr, uint64_t size,

@@ -61,7 +61,7 @@ static void begin_record(VringDevice *vr, const VringConfig *config)
     uint32_t i;
 
     vr->next_done = 0;
-    vr->in_flight_descs = vr->put_descs = 0;
+    vr->put = vr->put_descs = 0;
     vring_inflight_clear(record);
     vring_inflight_step();
     record->num = vr->num;
@@ -130,7 +130,7 @@ int vring_device_init(VringDevice *vr, const VringConfig *config)
         vr->own = g_aligned_alloc0(1, vring_inflight_size(vr->num), alignof(VringInflight));
     }
     vr->inflight = vr->own ? vr->own : config->inflight;
-    if (vr->in_order) {
+    if (vr->in_order && !config->put_in_order) {
         allocate_order(vr);
     }
     ret = start(vr, config);
@@ -164,7 +164,6 @@ void vring_device_untake(VringDevice *vr, const bool packed, uint16_t id)
         vr->avail_idx--;
         return;
     }
-    vr->in_flight_descs -= descs;
     if (vr->avail_idx < descs) {
         vr->avail_idx += (uint16_t)vr->num;
         vr->avail_flags ^= VRING_PACKED_F_AVAIL | VRING_PACKED_F_USED;
@@ -211,8 +210,8 @@ static bool fetch_entry(const MemoryMap *map, uint64_t addr, uint64_t *desc_addr
     return true;
 }
 
-int vring_device_take_table(VringDevice *vr, const MemoryMap *map, uint64_t addr, uint32_t len,
-                            VringSegment *seg, unsigned int n, unsigned int max)
+int vring_device_peek_table(VringDevice *vr, const MemoryMap *map, uint32_t idx, uint64_t addr,
+                            uint32_t len, VringSegment *seg, unsigned int n, unsigned int max)
 {
     const bool packed = vr->packed;
     const uint32_t n_entries = len / sizeof(VringDesc);
@@ -221,11 +220,11 @@ int vring_device_take_table(VringDevice *vr, const MemoryMap *map, uint64_t addr
 
     if (!vr->indirect) {
         return vring_fail(&vr->error, "indirect descriptor, but INDIRECT_DESC is not negotiated",
-                          packed ? "2.8.19" : "2.7.5.3.1", vr->avail_idx, addr);
+                          packed ? "2.8.19" : "2.7.5.3.1", idx, addr);
     }
     if (len == 0 || len % sizeof(VringDesc)) {
         return vring_fail(&vr->error, "indirect table's length is not a multiple of 16",
-                          packed ? "2.8.7" : "2.7.5.3", vr->avail_idx, len);
+                          packed ? "2.8.7" : "2.7.5.3", idx, len);
     }
 
     for (seen = 0;; seen++) {
@@ -234,15 +233,15 @@ int vring_device_take_table(VringDevice *vr, const MemoryMap *map, uint64_t addr
 
         if (seen == n_entries) {
             return vring_fail(&vr->error, "indirect table's chain loops", "2.7.5.3",
-                              vr->avail_idx, n_entries);
+                              idx, n_entries);
         }
         if (n >= max) {
             return vring_fail(&vr->error, "indirect table is longer than a chain may be",
-                              packed ? "2.8.17" : "2.7.5.3.1", vr->avail_idx, n_entries);
+                              packed ? "2.8.17" : "2.7.5.3.1", idx, n_entries);
         }
         if (!fetch_entry(map, addr + (uint64_t)i * sizeof(VringDesc), &desc_addr, &meta)) {
             return vring_fail(&vr->error, "indirect table leaves the guest's memory",
-                              packed ? "2.8.7" : "2.7.5.3", vr->avail_idx, addr);
+                              packed ? "2.8.7" : "2.7.5.3", idx, addr);
         }
         desc_len = (uint32_t)meta;
         flags = (uint16_t)(meta >> (packed ? 48 : 32));

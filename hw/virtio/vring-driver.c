@@ -66,19 +66,14 @@ void vring_driver_cleanup(VringDriver *vr)
     vr->mirror = vr->table_mirror = NULL;
 }
 
-void vring_driver_add_table(VringDriver *vr, bool packed, const VringSegment *seg, unsigned int n,
-                            uint32_t cookie)
+VringSegment vring_driver_write_table(VringDriver *vr, bool packed, uint32_t id,
+                                      const VringSegment *seg, unsigned int n, uint32_t *writable)
 {
-    const uint32_t id = vr->free_head;
     const size_t first = (size_t)id * VRING_INDIRECT_MAX;
     VringDesc *table = vr->tables + first;
-    const VringSegment in_ring = {
-        .addr = vr->tables_addr + first * sizeof(VringDesc),
-        .len = n * (uint32_t)sizeof(VringDesc),
-    };
-    uint32_t writable = 0;
     unsigned int i;
 
+    *writable = 0;
     for (i = 0; i < n; i++) {
         uint32_t flags = seg[i].flags;
 
@@ -89,48 +84,11 @@ void vring_driver_add_table(VringDriver *vr, bool packed, const VringSegment *se
             flags |= i + 1 < n ? VRING_DESC_F_NEXT : 0;
             le64_store(&table[i].meta, vring_split_meta(seg[i].len, flags, i + 1));
         }
-        writable += flags & VRING_DESC_F_WRITE ? seg[i].len : 0;
+        *writable += flags & VRING_DESC_F_WRITE ? seg[i].len : 0;
         vr->table_mirror[first + i] = seg[i];
     }
-    if (packed) {
-        vring_driver_add_packed(vr, &in_ring, 1, cookie, VRING_DESC_F_INDIRECT, writable);
-    } else {
-        vring_driver_add_split(vr, &in_ring, 1, cookie, VRING_DESC_F_INDIRECT, writable);
-    }
-    vr->mirror[id].flags = VRING_DESC_F_INDIRECT;
-}
-
-int vring_driver_read_in_order(VringDriver *vr, bool packed, VringUsedBuffer *used)
-{
-    const VringDriverSlot *slot;
-    uint32_t batch_id = 0;
-    int ret;
-
-    if (!vr->in_batch) {
-        ret = vring_driver_read_used(vr, packed, &batch_id, &vr->batch_len);
-        if (ret <= 0) {
-            return ret;
-        }
-        if (batch_id >= vr->num || !vr->slots[batch_id].n_descs) {
-            return vring_fail(&vr->error, "used id is not in flight", packed ? "2.8.8" : "2.7.9",
-                              vr->used_idx, batch_id);
-        }
-        vr->batch_id = (uint16_t)batch_id;
-        vr->in_batch = true;
-    }
-
-    slot = &vr->slots[vr->oldest];
-    used->id = vr->oldest;
-    if (vr->oldest == vr->batch_id) {
-        used->len = vr->batch_len;
-        vr->in_batch = false;
-    } else if (!packed && (uint16_t)(vr->used_idx + 1) == vr->used_seen) {
-        return vring_fail(&vr->error, "used index does not cover the batch", "2.7.9", vr->used_idx,
-                          vr->batch_id);
-    } else {
-        /* Of all but the last of a batch the length is not told: they are full. */
-        used->len = slot->writable;
-    }
-    vr->oldest = (uint16_t)((vr->oldest + slot->n_descs) % vr->num);
-    return 1;
+    return (VringSegment){
+        .addr = vr->tables_addr + first * sizeof(VringDesc),
+        .len = n * (uint32_t)sizeof(VringDesc),
+    };
 }

@@ -240,29 +240,27 @@ const char *inflight_check_packed(VringDevice *vr, const VringConfig *config, St
 /* Packed: takes the next buffer, to put it back unseen.  False: there is none. */
 static bool take_unseen(VringDevice *vr)
 {
-    const uint32_t room = vr->num - vr->in_flight_descs;
-    uint32_t i = vr->avail_idx, descs = 1, id;
-    uint64_t meta = le64_load_acquire(&vr->desc[i].meta);
+    VringAvailable buffer = { .descs = 1 };
+    VringTaking t;
+    const int room = vring_device_begin_taking(vr, true, 1, &t);
+    uint32_t i = t.idx;
+    uint64_t meta;
 
-    if (!vring_device_desc_is_avail(vr, meta)) {
+    meta = le64_load_acquire(&vr->desc[i].meta);
+    if (!vring_device_desc_is_avail(t.flags, meta)) {
         return false;
     }
-    while (meta >> 48 & VRING_DESC_F_NEXT && descs < room) {
+    while (meta >> 48 & VRING_DESC_F_NEXT && buffer.descs < (uint32_t)room) {
         i = i + 1 < vr->num ? i + 1 : 0;
         meta = le64_load(&vr->desc[i].meta);
-        descs++;
+        buffer.descs++;
     }
-    id = meta >> 32 & UINT16_MAX;
-    if (descs > room || id >= vr->num || vring_device_is_in_flight(vr, id)) {
+    buffer.id = meta >> 32 & UINT16_MAX;
+    if (buffer.descs > (uint32_t)room || vring_device_check_id(vr, &t, buffer.id) < 0) {
         return false;
     }
-    vring_device_note_taken(vr, id, descs, 0);
-    vr->in_flight_descs += descs;
-    vr->avail_idx += (uint16_t)descs;
-    if (vr->avail_idx >= vr->num) {
-        vr->avail_idx -= (uint16_t)vr->num;
-        vr->avail_flags ^= AVAIL_USED;
-    }
+    vring_device_accept(vr, true, vr->order, &t, &buffer);
+    vring_device_end_taking(vr, true, &t);
     return true;
 }
 
@@ -280,7 +278,8 @@ void inflight_complete_before_dropped(VringDevice *vr, const Standing *standing)
             vring_device_untake(vr, true, buffer->id);
         }
     }
-    while (vr->in_flight_descs < standing->before_dropped && take_unseen(vr)) {
+    while (vring_device_descs_in_flight(vr, inflight_taken(vr)) < standing->before_dropped &&
+           take_unseen(vr)) {
     }
     n = inflight_list(vr, pending);
     for (i = n; i > 0; i--) {
@@ -298,7 +297,7 @@ void inflight_step_in_packed(VringDevice *vr, const Standing *standing)
     vr->avail_flags = flags_available(vr, standing->avail);
     vr->used_idx = (uint16_t)position_index(vr, standing->used);
     vr->used_flags = flags_used(vr, standing->used);
-    vr->in_flight_descs = standing->in_flight;
+    vr->put = inflight_taken(vr) - standing->in_flight;
     if (standing->used == first) {
         return;
     }

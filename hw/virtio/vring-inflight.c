@@ -44,7 +44,7 @@ uint32_t inflight_list(const VringDevice *vr, Pending *pending)
 /* IN_ORDER: the device has completed it, but older ones keep it from the driver. */
 static bool is_done(const VringDevice *vr, const Pending *buffer)
 {
-    return vr->in_order && vr->order[(inflight_taken(vr) - buffer->age) & vr->order_mask].done;
+    return vr->order && vr->order[(inflight_taken(vr) - buffer->age) & vr->order_mask].done;
 }
 
 /* How many of pending[0..n) can be offered again: the youngest, as long as none is missing. */
@@ -218,7 +218,7 @@ static void step_in(VringDevice *vr, const Standing *standing)
             inflight_clear_slot(vr, i);
         }
     }
-    for (i = 0; vr->in_order && i < standing->n; i++) {
+    for (i = 0; vr->order && i < standing->n; i++) {
         const Pending *buffer = &standing->pending[i];
 
         vr->order[(taken - buffer->age) & vr->order_mask] = (VringDeviceOrder){ .id = buffer->id };

@@ -31,8 +31,8 @@ typedef struct AioHandlerOps {
     void (*ready)(void *opaque);
     /*
      * Look for work, do some, tell whether there was any.  NULL: never polled.  While there
-     * is, the loop comes back at once and looks at descriptors only every 64 iterations:
-     * what one call does must be bounded.
+     * is, the loop comes back at once and looks at descriptors only every 64 iterations, or
+     * sooner if these take long: what one call does must be bounded.
      */
     bool (*poll)(void *opaque);
     /*
@@ -46,11 +46,12 @@ typedef struct AioHandlerOps {
     void (*poll_end)(void *opaque);
 } AioHandlerOps;
 
-/* How long the loop polls before it sleeps; the knobs and their meaning are QEMU's. */
+/* How long the loop polls before it sleeps; the knobs are QEMU's. */
 typedef struct AioPollParams {
     int64_t max_ns;     /* upper bound of polling before a sleep; 0: never poll */
     int64_t grow;       /* factor when polling was too short; 0: 2 */
-    int64_t shrink;     /* divisor when polling was in vain; 0: back to no polling */
+    int64_t shrink;     /* divisor when polling is in vain on average; 0: back to no polling */
+    int64_t weight;     /* the newest event counts 1/2^weight in that average; 0: 3 */
 } AioPollParams;
 
 #define AIO_POLL_PARAMS_DEFAULT ((AioPollParams){ .max_ns = 32768 })
@@ -110,6 +111,19 @@ void aio_bh_schedule(AioContext *ctx, AioBh *bh);
  * From the owner: calls it at once.
  */
 void aio_run_in(AioContext *ctx, void (*fn)(void *opaque), void *opaque);
+
+/*
+ * Owner, in a callback: @who has done a piece of work; @light: it never has much to do.
+ * True if others had light work lately: then let the next piece be small, for they may be
+ * waiting for its end.  Those who have much to do would gain nothing by that.
+ */
+bool aio_take_turn(AioContext *ctx, const void *who, bool light);
+
+/*
+ * Any thread but the owner: returns when all bottom halves that were scheduled before have run, and
+ * those that they scheduled.  The caller is offline for RCU meanwhile.
+ */
+void aio_drain(AioContext *ctx);
 
 /* Any thread: makes a sleeping or polling aio_poll() return. */
 void aio_notify(AioContext *ctx);

@@ -312,7 +312,8 @@ static void test_in_order_id_out_of_range(const void *packed)
     } else {
         device_uses_split(&ring, 0xffff, 0);
     }
-    assert_refuses(&ring, "used id is not in flight", packed ? "2.8.8" : "2.7.9", 0, 0xffff);
+    assert_refuses(&ring, "used id is not below the queue size", packed ? "2.8.22" : "2.7.8", 0,
+                   0xffff);
     ring_cleanup(&ring);
 }
 

@@ -76,7 +76,7 @@ static void assert_refuses(Guest *guest, const char *what, const char *section, 
                            uint64_t value)
 {
     uint32_t before = in_flight(guest);
-    uint32_t in_flight_descs = guest->device.in_flight_descs;
+    uint64_t taken = guest->device.inflight->taken;
     VringBase base = vring_device_base(&guest->device);
     uint16_t id = 0;
 
@@ -84,7 +84,7 @@ static void assert_refuses(Guest *guest, const char *what, const char *section, 
     assert_error(&guest->device.error, what, section, index, value);
     /* Nothing was taken. */
     g_assert_cmpuint(in_flight(guest), ==, before);
-    g_assert_cmpuint(guest->device.in_flight_descs, ==, in_flight_descs);
+    g_assert_cmpuint(guest->device.inflight->taken, ==, taken);
     g_assert_cmpuint(vring_device_base(&guest->device).avail, ==, base.avail);
 }
 

@@ -263,11 +263,7 @@ unsigned int control_rig_say_segments(ControlRig *rig, const VringSegment *seg, 
 {
     g_assert_true(vring_driver_has_room(&rig->driver, n));
     /* Flat: the driver has no tables. */
-    if (rig->guest.packed) {
-        vring_driver_add_packed(&rig->driver, seg, n, rig->said, 0, 0);
-    } else {
-        vring_driver_add_split(&rig->driver, seg, n, rig->said, 0, 0);
-    }
+    vring_driver_add(&rig->driver, rig->guest.packed, seg, n, rig->said);
     return publish(rig);
 }
 
@@ -275,6 +271,7 @@ unsigned int control_rig_say_table(ControlRig *rig, uint64_t table, const VringS
                                    unsigned int n)
 {
     const VringSegment whole = { table, n * (uint32_t)sizeof(VringDesc), 0 };
+    VringAdding adding = vring_driver_begin_adding(&rig->driver, rig->guest.packed);
     uint32_t writable = 0;
     unsigned int i;
 
@@ -289,13 +286,9 @@ unsigned int control_rig_say_table(ControlRig *rig, uint64_t table, const VringS
         memcpy(control_rig_host(rig, table + i * sizeof(desc)), desc, sizeof(desc));
         writable += seg[i].flags ? seg[i].len : 0;
     }
-    if (rig->guest.packed) {
-        vring_driver_add_packed(&rig->driver, &whole, 1, rig->said, VRING_DESC_F_INDIRECT,
-                                writable);
-    } else {
-        vring_driver_add_split(&rig->driver, &whole, 1, rig->said, VRING_DESC_F_INDIRECT,
-                               writable);
-    }
+    vring_driver_add_one(&rig->driver, rig->guest.packed, false, &adding, whole, rig->said,
+                         VRING_DESC_F_INDIRECT, writable);
+    vring_driver_end_adding(&rig->driver, rig->guest.packed, &adding, 1);
     return publish(rig);
 }
 

@@ -436,6 +436,54 @@ static void *runner_run(void *opaque)
     return NULL;
 }
 
+/* A bottom half that schedules another. */
+typedef struct Chain {
+    AioContext *ctx;
+    AioBh first, second;
+    unsigned int ran;
+} Chain;
+
+static void chain_second(void *opaque)
+{
+    Chain *chain = opaque;
+
+    chain->ran++;
+}
+
+static void chain_first(void *opaque)
+{
+    Chain *chain = opaque;
+
+    chain->ran++;
+    aio_bh_schedule(chain->ctx, &chain->second);
+}
+
+static void test_drain(void)
+{
+    g_autoptr(GError) err = NULL;
+    g_autoptr(IOThread) iothread = NULL;
+    Chain chains[8];
+    unsigned int round;
+    size_t i;
+
+    iothread = iothread_new("drain", &(AioPollParams){ .max_ns = 0 }, NULL, &err);
+    g_assert_no_error(err);
+    for (round = 0; round < 500; round++) {
+        for (i = 0; i < G_N_ELEMENTS(chains); i++) {
+            Chain *chain = &chains[i];
+
+            *chain = (Chain){ .ctx = iothread_get_aio_context(iothread) };
+            aio_bh_init(&chain->first, chain_first, chain);
+            aio_bh_init(&chain->second, chain_second, chain);
+            aio_bh_schedule(chain->ctx, &chain->first);
+        }
+        aio_drain(chains[0].ctx);
+        for (i = 0; i < G_N_ELEMENTS(chains); i++) {
+            g_assert_cmpuint(chains[i].ran, ==, 2);
+        }
+    }
+}
+
 static void test_run_in(void)
 {
     g_autoptr(GError) err = NULL;
@@ -479,5 +527,6 @@ int main(int argc, char **argv)
     g_test_add_func("/aio-context/bh/none-lost-from-many-threads", test_bh_from_many_threads);
     g_test_add_func("/aio-context/notify-wakes-once", test_notify);
     g_test_add_func("/aio-context/run-in-waits", test_run_in);
+    g_test_add_func("/aio-context/drain-waits-for-what-is-scheduled", test_drain);
     return g_test_run();
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Tests of adaptive polling: the policy, and what an AioContext makes of it. */
+/* Tests of adaptive polling: what an AioContext makes of the policy. */
 #include "aio-probe.h"
 
 #include <linux/seccomp.h>
@@ -10,76 +10,6 @@
 #include <unistd.h>
 
 #include "util/rcu.h"
-
-typedef struct AdjustCase {
-    const char *what;
-    AioPollParams params;
-    int64_t poll_ns;
-    int64_t blocked_ns;
-    bool event;
-    int64_t expect_ns;
-} AdjustCase;
-
-static const AdjustCase adjust_cases[] = {
-    { "no polling at all", { .max_ns = 0 }, 0, 100, true, 0 },
-    { "polling switched off", { .max_ns = 0 }, 8000, 100, true, 0 },
-    { "negative bound", { .max_ns = -1 }, 8000, 100, true, 0 },
-    { "first growth", { .max_ns = 32768 }, 0, 20000, true, 4000 },
-    { "first growth is bounded", { .max_ns = 3000 }, 0, 2000, true, 3000 },
-    { "growth by 2 by default", { .max_ns = 32768 }, 4000, 20000, true, 8000 },
-    { "growth by a factor", { .max_ns = 32768, .grow = 3 }, 4000, 20000, true, 12000 },
-    { "growth by 1 is none", { .max_ns = 32768, .grow = 1 }, 4000, 20000, true, 4000 },
-    { "growth is bounded", { .max_ns = 32768 }, 32000, 32700, true, 32768 },
-    { "growth does not wrap", { .max_ns = INT64_MAX, .grow = INT64_MAX }, 4000, 5000, true,
-      INT64_MAX },
-    { "sweet spot", { .max_ns = 32768 }, 8000, 8000, true, 8000 },
-    { "sweet spot without event", { .max_ns = 32768 }, 8000, 8000, false, 8000 },
-    { "just too short", { .max_ns = 32768 }, 8000, 8001, true, 16000 },
-    { "longest that grows", { .max_ns = 32768 }, 8000, 32768, true, 16000 },
-    { "in vain", { .max_ns = 32768 }, 8000, 32769, true, 0 },
-    { "in vain, another's event", { .max_ns = 32768 }, 8000, 32769, false, 0 },
-    { "in vain, by a divisor", { .max_ns = 32768, .shrink = 2 }, 8000, 32769, true, 4000 },
-    { "another's event", { .max_ns = 32768 }, 8000, 20000, false, 8000 },
-    { "bound lowered", { .max_ns = 5000 }, 8000, 100, true, 5000 },
-    { "bound lowered, in vain", { .max_ns = 5000, .shrink = 2 }, 8000, 6000, true, 2500 },
-};
-
-static void test_adjust(void)
-{
-    size_t i;
-
-    for (i = 0; i < G_N_ELEMENTS(adjust_cases); i++) {
-        const AdjustCase *c = &adjust_cases[i];
-
-        g_test_message("%s", c->what);
-        g_assert_cmpint(aio_poll_adjust(&c->params, c->poll_ns, c->blocked_ns, c->event), ==,
-                        c->expect_ns);
-    }
-}
-
-/* Events every 20 us: polling grows until it meets them, and stays there. */
-static void test_converges(void)
-{
-    const AioPollParams params = AIO_POLL_PARAMS_DEFAULT;
-    static const int64_t expect_ns[] = { 4000, 8000, 16000, 32000, 32000, 32000 };
-    int64_t poll_ns = 0;
-    size_t i;
-
-    for (i = 0; i < G_N_ELEMENTS(expect_ns); i++) {
-        poll_ns = aio_poll_adjust(&params, poll_ns, 20000, true);
-        g_assert_cmpint(poll_ns, ==, expect_ns[i]);
-    }
-}
-
-static void test_idle(void)
-{
-    const int64_t start_ns = 1234;
-
-    g_assert_false(aio_poll_is_idle(start_ns, start_ns));
-    g_assert_false(aio_poll_is_idle(start_ns, start_ns + AIO_POLL_IDLE_NS - 1));
-    g_assert_true(aio_poll_is_idle(start_ns, start_ns + AIO_POLL_IDLE_NS));
-    g_assert_cmpint(AIO_POLL_IDLE_NS, ==, 7 * INT64_C(1000000000));
-}
 
 static void test_never_polls(void)
 {
@@ -212,7 +142,7 @@ static void test_long_poll_looks_at_descriptors(void)
     probe_warm_up(&idle);
     event_notifier_set(&idle.notifier);
     g_assert_true(aio_poll(ctx, true));
-    g_assert_cmpint(idle.handler->poll_ns, ==, 1000000000);
+    g_assert_cmpint(idle.handler->state.poll_ns, ==, 1000000000);
 
     sleeps = aio_context_sleeps(ctx);
     event_notifier_set(&other.notifier);
@@ -234,7 +164,8 @@ static void polls(AioContext *ctx, int n)
 
 static void test_idle_handlers_leave(void)
 {
-    AioContext *ctx = context_new(32768);
+    enum { MAX_NS = 32768, IDLE_NS = AIO_POLL_IDLE * MAX_NS };
+    AioContext *ctx = context_new(MAX_NS);
     unsigned int polled;
     Probe busy, idle;
 
@@ -244,7 +175,7 @@ static void test_idle_handlers_leave(void)
     busy.work = 10 * LOOK_ROUNDS;
 
     polls(ctx, 2 * LOOK_ROUNDS);
-    fake_ns += AIO_POLL_IDLE_NS - 10000;
+    fake_ns += IDLE_NS - 10000;
     polls(ctx, LOOK_ROUNDS);
     g_assert_cmpuint(idle.begun, ==, 1);
     g_assert_cmpuint(idle.ended, ==, 0);
@@ -268,6 +199,91 @@ static void test_idle_handlers_leave(void)
     g_assert_cmpuint(busy.ended, ==, 0);
     probe_remove(&busy);
     probe_remove(&idle);
+    aio_context_free(ctx);
+}
+
+static void take_ten_microseconds(Probe *probe)
+{
+    fake_ns += 10000;
+}
+
+/* What a descriptor waits for is time, not iterations. */
+static void test_slow_polls_look_sooner(void)
+{
+    AioContext *ctx = context_new(32768);
+    Probe busy, other;
+
+    probe_add(&busy, ctx, &poll_ops);
+    probe_add(&other, ctx, &ready_ops);
+    probe_warm_up(&busy);
+    busy.work = 10 * LOOK_ROUNDS;
+    busy.also = take_ten_microseconds;
+    polls(ctx, 4 * LOOK_ROUNDS);
+
+    event_notifier_set(&other.notifier);
+    polls(ctx, AIO_LOOK_ROUNDS_MIN);
+    g_assert_cmpuint(other.ready, ==, 1);
+    probe_remove(&busy);
+    probe_remove(&other);
+    aio_context_free(ctx);
+}
+
+/* A loop whose bottom halves keep it awake polls for nothing, and so does not ask the policy. */
+static void test_pending_work_begins_polling(void)
+{
+    AioContext *ctx = context_new(32768);
+    CountingBh c = { .ctx = ctx, .again = G_MAXUINT };
+    Probe probe;
+
+    aio_bh_init(&c.bh, counting_bh, &c);
+    probe_add(&probe, ctx, &poll_ops);
+    aio_bh_schedule(ctx, &c.bh);
+    polls(ctx, 3);
+    g_assert_cmpuint(probe.begun, ==, 1);
+    g_assert_cmpuint(probe.polled, ==, 3);
+    g_assert_cmpuint(probe.ended, ==, 0);
+    g_assert_cmpuint(aio_context_sleeps(ctx), ==, 0);
+
+    /* With the last of them that is over. */
+    c.again = 0;
+    polls(ctx, 1);
+    event_notifier_set(&probe.notifier);
+    polls(ctx, 1);
+    g_assert_cmpuint(probe.ready, ==, 1);
+    g_assert_cmpuint(probe.ended, ==, 1);
+    g_assert_cmpuint(aio_context_sleeps(ctx), ==, 1);
+    probe_remove(&probe);
+    aio_context_free(ctx);
+}
+
+static void test_turns(void)
+{
+    AioContext *ctx = context_new(0);
+    int a, b;
+    unsigned int i, n;
+
+    /* Alone, or among those with much to do. */
+    for (i = 0; i < 1000; i++) {
+        g_assert_false(aio_take_turn(ctx, &a, i % 7 == 0));
+    }
+    for (i = 0; i < 1000; i++) {
+        aio_take_turn(ctx, &a, false);
+        aio_take_turn(ctx, &b, false);
+    }
+    g_assert_false(aio_take_turn(ctx, &a, false));
+    g_assert_false(aio_take_turn(ctx, &b, false));
+
+    /* Light work of another counts for some time, whatever a's own is. */
+    g_assert_false(aio_take_turn(ctx, &b, true));
+    for (n = 1; aio_take_turn(ctx, &a, n % 7 == 0); n++) {
+    }
+    g_assert_cmpuint(n, ==, 64);
+    for (i = 0; i < 1000; i++) {
+        aio_take_turn(ctx, &b, true);
+        for (n = 0; n < 50; n++) {
+            g_assert_true(aio_take_turn(ctx, &a, n % 7 == 0));
+        }
+    }
     aio_context_free(ctx);
 }
 
@@ -352,21 +368,21 @@ static void test_no_system_calls(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    g_test_add_func("/aio-poll/policy/adjusts-by-table", test_adjust);
-    g_test_add_func("/aio-poll/policy/converges-on-regular-events", test_converges);
-    g_test_add_func("/aio-poll/policy/idle-after-seven-seconds", test_idle);
 #ifndef RCU_TSAN
-    g_test_add_func("/aio-poll/loop/progress-makes-no-system-call", test_no_system_calls);
+    g_test_add_func("/aio-poll/progress-makes-no-system-call", test_no_system_calls);
 #endif
-    g_test_add_func("/aio-poll/loop/never-if-forbidden", test_never_polls);
-    g_test_add_func("/aio-poll/loop/hits-avoid-the-kernel", test_hits_avoid_the_kernel);
-    g_test_add_func("/aio-poll/loop/ends-with-a-last-poll", test_last_poll);
-    g_test_add_func("/aio-poll/loop/can-be-forbidden-later", test_polling_forbidden);
-    g_test_add_func("/aio-poll/loop/busy-polling-starves-no-descriptor",
+    g_test_add_func("/aio-poll/never-if-forbidden", test_never_polls);
+    g_test_add_func("/aio-poll/hits-avoid-the-kernel", test_hits_avoid_the_kernel);
+    g_test_add_func("/aio-poll/ends-with-a-last-poll", test_last_poll);
+    g_test_add_func("/aio-poll/can-be-forbidden-later", test_polling_forbidden);
+    g_test_add_func("/aio-poll/busy-polling-starves-no-descriptor",
                     test_busy_poll_looks_at_descriptors);
-    g_test_add_func("/aio-poll/loop/long-polling-starves-no-descriptor",
+    g_test_add_func("/aio-poll/long-polling-starves-no-descriptor",
                     test_long_poll_looks_at_descriptors);
-    g_test_add_func("/aio-poll/loop/idle-handlers-leave-and-return", test_idle_handlers_leave);
-    g_test_add_func("/aio-poll/loop/no-descriptor-never-sleeps", test_no_descriptor);
+    g_test_add_func("/aio-poll/slow-polls-look-at-descriptors-sooner", test_slow_polls_look_sooner);
+    g_test_add_func("/aio-poll/pending-work-begins-polling", test_pending_work_begins_polling);
+    g_test_add_func("/aio-poll/turns-tell-of-light-work", test_turns);
+    g_test_add_func("/aio-poll/idle-handlers-leave-and-return", test_idle_handlers_leave);
+    g_test_add_func("/aio-poll/no-descriptor-never-sleeps", test_no_descriptor);
     return g_test_run();
 }

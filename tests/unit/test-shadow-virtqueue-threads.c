@@ -226,6 +226,37 @@ static void test_threads(const void *data)
     world_stop(&world);
 }
 
+/* Stopped before its thread may have heard of the start; and all that are to be wait for it once. */
+static void test_many_detach_at_once(void)
+{
+    g_autoptr(GError) err = NULL;
+    g_autoptr(IOThread) iothread = iothread_new("many", NULL, NULL, &err);
+    World worlds[8];
+    unsigned int round;
+    size_t i;
+
+    g_assert_no_error(err);
+    for (round = 0; round < 100; round++) {
+        for (i = 0; i < G_N_ELEMENTS(worlds); i++) {
+            worlds[i] = (World){ .guest.num = GUEST_NUM, .shadow.num = SHADOW_NUM };
+            world_start(&worlds[i], iothread_get_aio_context(iothread));
+            shadow_virtqueue_kick_device(worlds[i].svq);
+        }
+        for (i = 0; i < G_N_ELEMENTS(worlds); i++) {
+            shadow_virtqueue_begin_detach(worlds[i].svq);
+        }
+        /* The last is asked last. */
+        shadow_virtqueue_detach(worlds[G_N_ELEMENTS(worlds) - 1].svq);
+        for (i = 0; i < G_N_ELEMENTS(worlds); i++) {
+            g_assert_cmpint(shadow_virtqueue_get_state(worlds[i].svq), ==, SVQ_QUEUE_STOPPED);
+            g_assert_cmpint(event_notifier_test_and_clear(&worlds[i].device_kick), ==, 1);
+        }
+        for (i = 0; i < G_N_ELEMENTS(worlds); i++) {
+            world_stop(&worlds[i]);
+        }
+    }
+}
+
 int main(int argc, char **argv)
 {
     unsigned int bits;
@@ -240,5 +271,6 @@ int main(int argc, char **argv)
 
         g_test_add_data_func(path, GUINT_TO_POINTER(bits), test_threads);
     }
+    g_test_add_func("/shadow-virtqueue-threads/many-detach-at-once", test_many_detach_at_once);
     return g_test_run();
 }

@@ -14,11 +14,18 @@
 static inline void bench_driver_add(VringDriver *vr, bool packed, bool indirect,
                                     const VringSegment *seg, unsigned int n, uint32_t cookie)
 {
+    VringAdding a = vring_driver_begin_adding(vr, packed);
+
     if (indirect) {
-        vring_driver_add_table(vr, packed, seg, n, cookie);
+        uint32_t writable;
+        VringSegment table = vring_driver_write_table(vr, packed, a.free_head, seg, n, &writable);
+
+        vring_driver_add_one(vr, packed, vr->in_order, &a, table, cookie, VRING_DESC_F_INDIRECT,
+                             writable);
     } else {
-        vring_driver_add(vr, packed, seg, n, cookie);
+        vring_driver_add_next(vr, packed, vr->in_order, &a, seg, n, cookie);
     }
+    vring_driver_end_adding(vr, packed, &a, 1);
 }
 
 #endif

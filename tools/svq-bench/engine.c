@@ -129,7 +129,11 @@ static void fill_report(const Engine *engine, const ShadowVirtqueueCounters *bef
         .syscalls = now.kicks_sent - before->kicks_sent + now.calls_sent - before->calls_sent,
         .bursts = now.bursts - before->bursts,
         .allocations = engine->allocations,
-        .errors = { .lost = wanted - buffers, .corrupted = engine->rig->errors },
+        .errors = {
+            .lost = wanted - buffers,
+            .corrupted = engine->rig->errors,
+            .unlogged = rig_unlogged_pages(engine->rig),
+        },
         .cpu = -1,
     };
     report->ns = engine->ns;

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "options.h"
@@ -18,6 +19,20 @@
 
 /* What a VMM calls a guest address: anything but the guest's or our own address. */
 #define USER_OFFSET     (UINT64_C(0x5100) << 32)
+
+#define OTHER_FDS       64      /* of the program, besides those of regions */
+
+/* Each region keeps its file: lets us have so many files, as far as we may decide that. */
+static void allow_files(unsigned int regions)
+{
+    const rlim_t need = (rlim_t)regions + OTHER_FDS;
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < need) {
+        limit.rlim_cur = MIN(need, limit.rlim_max);
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
 
 static MemoryRegion *region_new(unsigned int index, uint64_t size, uint64_t iova_offset,
                                 GError **errp)
@@ -50,6 +65,7 @@ GuestMemory *guest_memory_new(unsigned int n, uint64_t size, uint64_t iova_offse
                    size);
         return NULL;
     }
+    allow_files(n);
     memory->regions = g_new0(MemoryRegion *, n);
     memory->used = g_new0(uint64_t, n);
     for (memory->n = 0; memory->n < n; memory->n++) {

@@ -15,10 +15,14 @@ static bool run(const BenchOptions *options, BenchReport *report, GError **errp)
         return bench_engine_run(options, report, errp);
     case BENCH_THREADS:
         return bench_threads_run(options, report, errp);
+    case BENCH_DIRECT:
+        return bench_direct_run(options, report, errp);
     case BENCH_VHOST_USER:
         return bench_vhost_user_run(options, report, errp);
     case BENCH_BLK:
         return bench_blk_run(options, report, errp);
+    case BENCH_MACHINE:
+        return bench_machine_run(options, report, errp);
     }
     g_assert_not_reached();
 }
@@ -36,6 +40,7 @@ int main(int argc, char **argv)
     BenchOptions options;
     BenchReport report;
     BenchQueue total;
+    unsigned int n;
     bool ok;
 
     /* A back end that goes away is an error to report, not a reason to die. */
@@ -45,8 +50,9 @@ int main(int argc, char **argv)
         bench_options_clear(&options);
         return fail(error);
     }
-    queues = g_new0(BenchQueue, (gsize)options.queues);
-    report = (BenchReport){ .n = (unsigned int)options.queues, .queues = queues };
+    n = (unsigned int)options.queues + bench_options_flood(&options);
+    queues = g_new0(BenchQueue, n);
+    report = (BenchReport){ .n = n, .queues = queues };
     ok = run(&options, &report, &error);
     bench_progress_end();
     if (!ok) {

@@ -10,7 +10,9 @@
 
 bool bench_engine_run(const BenchOptions *options, BenchReport *report, GError **errp);
 bool bench_threads_run(const BenchOptions *options, BenchReport *report, GError **errp);
+bool bench_direct_run(const BenchOptions *options, BenchReport *report, GError **errp);
 bool bench_vhost_user_run(const BenchOptions *options, BenchReport *report, GError **errp);
 bool bench_blk_run(const BenchOptions *options, BenchReport *report, GError **errp);
+bool bench_machine_run(const BenchOptions *options, BenchReport *report, GError **errp);
 
 #endif

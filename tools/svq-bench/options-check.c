@@ -60,10 +60,16 @@ static bool parse_cpu(const char *text, const char **end, int *cpu)
     return g_ascii_isdigit(text[0]) && value < 4096;
 }
 
+static bool mode_names_two_cpus(BenchMode mode)
+{
+    return mode == BENCH_THREADS || mode == BENCH_DIRECT || mode == BENCH_MACHINE;
+}
+
 /* "0:0,1:1": IOThread and peer of each queue; "0,1": one CPU for both. */
 static bool parse_cpus(BenchOptions *options, const char *text, GError **errp)
 {
-    g_auto(GStrv) items = g_strsplit(text ? text : "", ",", BENCH_MAX_QUEUES + 1);
+    const char *otherwise = options->mode == BENCH_MACHINE ? "0:1" : "";
+    g_auto(GStrv) items = g_strsplit(text ? text : otherwise, ",", BENCH_MAX_QUEUES + 1);
     guint n = g_strv_length(items);
     guint i;
 
@@ -79,12 +85,12 @@ static bool parse_cpus(BenchOptions *options, const char *text, GError **errp)
         bool ok = parse_cpu(items[i], &end, &cpus->iothread);
 
         cpus->peer = cpus->iothread;
-        if (ok && *end == ':' && options->mode == BENCH_THREADS) {
+        if (ok && *end == ':' && mode_names_two_cpus(options->mode)) {
             ok = parse_cpu(end + 1, &end, &cpus->peer);
         }
         if (!ok || *end) {
             return bench_fail(errp, "--cpus: '%s' is no CPU number%s", items[i],
-                              options->mode == BENCH_THREADS ? ", nor two with a colon" : "");
+                              mode_names_two_cpus(options->mode) ? ", nor two with a colon" : "");
         }
     }
     return true;
@@ -113,24 +119,34 @@ static bool parse_mac(BenchOptions *options, const RawOptions *raw, GError **err
 bool bench_options_read(BenchOptions *options, const RawOptions *raw, GError **errp)
 {
     static const char *const waits[] = { "adaptive", "poll", "sleep", NULL };
-    const bool guest = bench_mode_is_guest(options->mode);
-    int wait = BENCH_WAIT_ADAPTIVE;
+    const bool one_format = bench_mode_has_one_format(options->mode);
+    static const char *const writes[] = { "half", "all", "none", NULL };
+    int wait = BENCH_WAIT_ADAPTIVE, written = BENCH_WRITTEN_HALF;
 
     options->indirect = raw->indirect;
     options->in_order = raw->in_order;
+    options->dirty_log = raw->dirty_log;
+    options->ping_pong = raw->ping_pong;
+    options->flood = raw->flood;
+    options->flood_apart = raw->flood_apart;
     options->scaling = raw->scaling;
     options->json = raw->json;
     options->control_only = raw->control_only;
     options->control_pipelined = raw->control_pipelined;
-    if (!parse_switch(guest ? "--format" : "--guest", raw->guest, "split", "packed",
+    if (!parse_switch(one_format ? "--format" : "--guest", raw->guest, "split", "packed",
                       &options->guest_packed, errp) ||
         !parse_switch("--shadow", raw->shadow, "split", "packed", &options->shadow_packed, errp) ||
         !parse_switch("--event-idx", raw->event_idx, "off", "on", &options->event_idx, errp) ||
         !parse_switch("--notify", raw->notify, "off", "on", &options->notify, errp) ||
-        !parse_choice("--wait", raw->wait, waits, &wait, errp)) {
+        !parse_choice("--wait", raw->wait, waits, &wait, errp) ||
+        !parse_choice("--written", raw->written, writes, &written, errp)) {
         return false;
     }
+    if (one_format) {
+        options->shadow_packed = options->guest_packed;
+    }
     options->wait = (BenchWait)wait;
+    options->written = (BenchWritten)written;
     return parse_mac(options, raw, errp) && parse_cpus(options, raw->cpus, errp);
 }
 
@@ -148,8 +164,7 @@ static bool check_range(const char *option, int64_t value, int64_t min, int64_t 
 
 static bool check_rings(const BenchOptions *options, GError **errp)
 {
-    const bool guest = bench_mode_is_guest(options->mode);
-    const bool split = !options->guest_packed || (!guest && !options->shadow_packed);
+    const bool split = !options->guest_packed || !options->shadow_packed;
     /* A block request has a header and a status besides. */
     const int others = options->mode == BENCH_BLK ? 2 : 0;
     const int max = options->indirect ? VRING_INDIRECT_MAX : BENCH_MAX_DESCRIPTORS;
@@ -159,6 +174,7 @@ static bool check_rings(const BenchOptions *options, GError **errp)
                      MIN(options->queue_size, max) - others, errp) ||
         !check_range("--burst", options->burst, 1, VRING_MAX_SIZE, errp) ||
         !check_range("--ranges", options->ranges, 1, BENCH_MAX_RANGES, errp) ||
+        !check_range("--buffer-size", options->buffer_size, 0, BENCH_MAX_BUFFER_SIZE, errp) ||
         !check_range(options->mode == BENCH_VHOST_USER ? "--queue-pairs" : "--queues",
                      options->queues, 1, BENCH_MAX_QUEUES, errp)) {
         return false;
@@ -189,6 +205,32 @@ static bool check_run(const BenchOptions *options, GError **errp)
     }
     if (options->scaling && options->buffers) {
         return bench_fail(errp, "--scaling takes --duration (of a round), not --buffers");
+    }
+    return true;
+}
+
+/* What can be timed, and beside what. */
+static bool check_ping_pong(const BenchOptions *options, GError **errp)
+{
+    const BenchCpus *cpus = &options->cpus[0];
+
+    if (options->mode == BENCH_MACHINE && cpus->iothread == cpus->peer) {
+        return bench_fail(errp, "--cpus: two different CPUs, as in 0:1, are needed");
+    }
+    if (bench_options_flood(options) && !options->ping_pong) {
+        return bench_fail(errp, "--flood needs --ping-pong");
+    }
+    if (options->flood && options->flood_apart) {
+        return bench_fail(errp, "--flood and --flood-apart: one of them");
+    }
+    if (bench_options_flood(options) && options->wait != BENCH_WAIT_POLL) {
+        return bench_fail(errp, "--flood needs --wait poll");
+    }
+    if (options->ping_pong && options->scaling) {
+        return bench_fail(errp, "--ping-pong: no --scaling");
+    }
+    if (options->ping_pong && options->queues > 1) {
+        return bench_fail(errp, "--ping-pong takes one queue, not --queues %d", options->queues);
     }
     return true;
 }
@@ -253,6 +295,6 @@ static bool check_blk(const BenchOptions *options, GError **errp)
 
 bool bench_options_check(const BenchOptions *options, GError **errp)
 {
-    return check_rings(options, errp) && check_run(options, errp) && check_net(options, errp) &&
-           check_blk(options, errp);
+    return check_rings(options, errp) && check_run(options, errp) &&
+           check_ping_pong(options, errp) && check_net(options, errp) && check_blk(options, errp);
 }

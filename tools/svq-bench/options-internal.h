@@ -9,8 +9,9 @@
 
 /* What GOption fills in: words that are still to be checked. */
 typedef struct RawOptions {
-    char *guest, *shadow, *event_idx, *notify, *wait, *cpus, *mac;
-    gboolean indirect, in_order, scaling, json, udp, control_only, control_pipelined;
+    char *guest, *shadow, *event_idx, *notify, *wait, *cpus, *mac, *written;
+    gboolean indirect, in_order, dirty_log, scaling, json, udp, control_only, control_pipelined;
+    gboolean ping_pong, flood, flood_apart;
 } RawOptions;
 
 /* Turns words into values.  False and @errp: one is wrong. */

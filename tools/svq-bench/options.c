@@ -28,8 +28,10 @@ const char *bench_mode_name(BenchMode mode)
     static const char *const names[] = {
         [BENCH_ENGINE] = "engine",
         [BENCH_THREADS] = "threads",
+        [BENCH_DIRECT] = "direct",
         [BENCH_VHOST_USER] = "vhost-user",
         [BENCH_BLK] = "blk",
+        [BENCH_MACHINE] = "machine",
     };
 
     return names[mode];
@@ -46,8 +48,10 @@ static void print_overview(void)
             "Modes:\n"
             "  engine       driver, shadow virtqueue and device in one thread; times SVQ alone\n"
             "  threads      shadow virtqueues in IOThreads, a peer thread for each\n"
+            "  direct       a driver and a device in a thread each, without a shadow virtqueue\n"
             "  vhost-user   a guest's network driver towards a vhost-user back end\n"
-            "  blk          a guest's block driver towards a vhost-user back end\n\n"
+            "  blk          a guest's block driver towards a vhost-user back end\n"
+            "  machine      no queues: what the machine can do\n\n"
             "svq-bench MODE --help tells the options of a mode.\n");
 }
 
@@ -63,7 +67,7 @@ static bool parse_mode(BenchMode *mode, int *argc, char **argv, GError **errp)
         g_print("svq-bench %s\n", SVQD_VERSION);
         exit(EXIT_SUCCESS);
     }
-    for (*mode = BENCH_ENGINE; *mode <= BENCH_BLK; (*mode)++) {
+    for (*mode = BENCH_ENGINE; *mode <= BENCH_MACHINE; (*mode)++) {
         if (!strcmp(name, bench_mode_name(*mode))) {
             /* The rest is the mode's. */
             memmove(&argv[1], &argv[2], (size_t)(*argc - 1) * sizeof(argv[0]));
@@ -71,8 +75,8 @@ static bool parse_mode(BenchMode *mode, int *argc, char **argv, GError **errp)
             return true;
         }
     }
-    return bench_fail(errp, "'%s' is no mode; use engine, threads, vhost-user or blk (see --help)",
-                      name);
+    return bench_fail(errp, "'%s' is no mode; use engine, threads, direct, vhost-user, blk or "
+                      "machine (see --help)", name);
 }
 
 static void add_ring_entries(GOptionContext *context, BenchOptions *options, RawOptions *raw)
@@ -92,7 +96,6 @@ static void add_ring_entries(GOptionContext *context, BenchOptions *options, Raw
         { "in-order", 0, 0, G_OPTION_ARG_NONE, &raw->in_order, "Use VIRTIO_F_IN_ORDER", NULL },
         { "seed", 0, 0, G_OPTION_ARG_INT64, &options->seed, "Of what is chosen at random (1)",
           "N" },
-        { "json", 0, 0, G_OPTION_ARG_NONE, &raw->json, "Print JSON", NULL },
         { NULL },
     };
     const GOptionEntry shadowed[] = {
@@ -102,17 +105,29 @@ static void add_ring_entries(GOptionContext *context, BenchOptions *options, Raw
           "split|packed" },
         { NULL },
     };
+    const GOptionEntry rig[] = {
+        { "buffer-size", 0, 0, G_OPTION_ARG_INT, &options->buffer_size,
+          "Bytes of each descriptor (0: at random)", "BYTES" },
+        { "written", 0, 0, G_OPTION_ARG_STRING, &raw->written,
+          "Buffers that the device writes to (half)", "half|all|none" },
+        { NULL },
+    };
     const GOptionEntry guest[] = {
         { "socket-path", 's', 0, G_OPTION_ARG_FILENAME, &options->socket_path,
           "The back end's socket", "PATH" },
+        { NULL },
+    };
+    const GOptionEntry one_format[] = {
         { "format", 0, 0, G_OPTION_ARG_STRING, &raw->guest, "Of the rings (split)",
           "split|packed" },
         { NULL },
     };
+    const bool is_guest = bench_mode_is_guest(options->mode);
+    const bool has_one_format = bench_mode_has_one_format(options->mode);
 
     g_option_context_add_main_entries(context, common, NULL);
-    g_option_context_add_main_entries(context,
-                                      bench_mode_is_guest(options->mode) ? guest : shadowed, NULL);
+    g_option_context_add_main_entries(context, has_one_format ? one_format : shadowed, NULL);
+    g_option_context_add_main_entries(context, is_guest ? guest : rig, NULL);
 }
 
 static void add_run_entries(GOptionContext *context, BenchOptions *options, RawOptions *raw)
@@ -130,17 +145,27 @@ static void add_run_entries(GOptionContext *context, BenchOptions *options, RawO
     };
     const GOptionEntry waiting[] = {
         { "cpus", 0, 0, G_OPTION_ARG_STRING, &raw->cpus,
-          "CPU of each queue (threads: its IOThread's:its peer's)", "LIST" },
+          "CPU of each queue (threads: its IOThread's:its peer's; direct: device's:driver's)",
+          "LIST" },
         { "wait", 0, 0, G_OPTION_ARG_STRING, &raw->wait,
           "What a driver does while nothing comes back (adaptive)", "adaptive|poll|sleep" },
+        { NULL },
+    };
+    const GOptionEntry ping_pong[] = {
+        { "ping-pong", 0, 0, G_OPTION_ARG_NONE, &raw->ping_pong,
+          "One buffer at a time, whose round trips are timed", NULL },
         { NULL },
     };
 
     if (options->mode != BENCH_BLK) {
         g_option_context_add_main_entries(context, buffers, NULL);
     }
-    if (options->mode == BENCH_THREADS || options->mode == BENCH_VHOST_USER) {
+    if (options->mode == BENCH_THREADS || options->mode == BENCH_DIRECT ||
+        options->mode == BENCH_VHOST_USER) {
         g_option_context_add_main_entries(context, timed, NULL);
+    }
+    if (options->mode == BENCH_THREADS || options->mode == BENCH_DIRECT) {
+        g_option_context_add_main_entries(context, ping_pong, NULL);
     }
     if (options->mode != BENCH_ENGINE) {
         g_option_context_add_main_entries(context, waiting, NULL);
@@ -152,6 +177,8 @@ static void add_mode_entries(GOptionContext *context, BenchOptions *options, Raw
     const GOptionEntry engine[] = {
         { "notify", 0, 0, G_OPTION_ARG_STRING, &raw->notify,
           "Driver and device ask to be notified once a burst (on)", "on|off" },
+        { "dirty-log", 0, 0, G_OPTION_ARG_NONE, &raw->dirty_log,
+          "Log what the device and SVQ write, and look into the log at the end", NULL },
         { NULL },
     };
     const GOptionEntry threads[] = {
@@ -161,8 +188,13 @@ static void add_mode_entries(GOptionContext *context, BenchOptions *options, Raw
         { "scaling", 0, 0, G_OPTION_ARG_NONE, &raw->scaling,
           "Compare one queue with all of them, in turn", NULL },
         { "rounds", 0, 0, G_OPTION_ARG_INT, &options->rounds, "Rounds of --scaling (5)", "N" },
+        { "flood", 0, 0, G_OPTION_ARG_NONE, &raw->flood,
+          "With --ping-pong: flood a second queue of the same IOThread", NULL },
+        { "flood-apart", 0, 0, G_OPTION_ARG_NONE, &raw->flood_apart,
+          "The same, but the second queue has no shadow: what --flood is to be compared with", NULL },
         { NULL },
     };
+    const GOptionEntry none[] = { { NULL } };
     const GOptionEntry net[] = {
         { "queue-pairs", 'q', 0, G_OPTION_ARG_INT, &options->queues, "Queue pairs (1)", "N" },
         { "packet-size", 0, 0, G_OPTION_ARG_INT, &options->packet_size,
@@ -199,11 +231,32 @@ static void add_mode_entries(GOptionContext *context, BenchOptions *options, Raw
     const GOptionEntry *const entries[] = {
         [BENCH_ENGINE] = engine,
         [BENCH_THREADS] = threads,
+        [BENCH_DIRECT] = none,
         [BENCH_VHOST_USER] = net,
         [BENCH_BLK] = blk,
     };
 
     g_option_context_add_main_entries(context, entries[options->mode], NULL);
+}
+
+static void add_machine_entries(GOptionContext *context, RawOptions *raw)
+{
+    const GOptionEntry machine[] = {
+        { "cpus", 0, 0, G_OPTION_ARG_STRING, &raw->cpus, "The two CPUs (0:1)", "A:B" },
+        { NULL },
+    };
+
+    g_option_context_add_main_entries(context, machine, NULL);
+}
+
+static void add_output_entries(GOptionContext *context, RawOptions *raw)
+{
+    const GOptionEntry output[] = {
+        { "json", 0, 0, G_OPTION_ARG_NONE, &raw->json, "Print JSON", NULL },
+        { NULL },
+    };
+
+    g_option_context_add_main_entries(context, output, NULL);
 }
 
 static void raw_options_clear(RawOptions *raw)
@@ -215,6 +268,7 @@ static void raw_options_clear(RawOptions *raw)
     g_free(raw->wait);
     g_free(raw->cpus);
     g_free(raw->mac);
+    g_free(raw->written);
 }
 
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(RawOptions, raw_options_clear)
@@ -248,9 +302,14 @@ bool bench_options_parse(BenchOptions *options, int *argc, char ***argv, GError 
 
     usage = g_strdup_printf("- mode %s", bench_mode_name(options->mode));
     context = g_option_context_new(usage);
-    add_ring_entries(context, options, &raw);
-    add_run_entries(context, options, &raw);
-    add_mode_entries(context, options, &raw);
+    if (options->mode == BENCH_MACHINE) {
+        add_machine_entries(context, &raw);
+    } else {
+        add_ring_entries(context, options, &raw);
+        add_run_entries(context, options, &raw);
+        add_mode_entries(context, options, &raw);
+    }
+    add_output_entries(context, &raw);
     if (!g_option_context_parse(context, argc, argv, errp)) {
         return false;
     }

@@ -4,8 +4,8 @@
  */
 #include "report.h"
 
-#include <json-glib/json-glib.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -56,9 +56,22 @@ BenchQueue bench_report_total(const BenchReport *report)
     return total;
 }
 
-static double ratio(uint64_t a, uint64_t b)
+double bench_ratio(uint64_t a, uint64_t b)
 {
     return b ? (double)a / (double)b : 0;
+}
+
+static int compare_double(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return (x > y) - (x < y);
+}
+
+double bench_median(double *values, unsigned int n)
+{
+    qsort(values, n, sizeof(values[0]), compare_double);
+    return n % 2 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
 }
 
 /* --- progress --- */
@@ -114,9 +127,9 @@ static void print_row(const char *name, const BenchQueue *queue)
         g_snprintf(cpu, sizeof(cpu), "%d", queue->cpu);
     }
     printf("%-8s %4s %12" G_GUINT64_FORMAT " %9.3f %11.2f %9" G_GUINT64_FORMAT " %15.4f\n", name,
-           cpu, queue->buffers, 1e3 * ratio(queue->buffers, queue->ns),
-           ratio(queue->ns, queue->buffers), bench_errors_sum(&queue->errors),
-           ratio(queue->syscalls, queue->buffers));
+           cpu, queue->buffers, 1e3 * bench_ratio(queue->buffers, queue->ns),
+           bench_ratio(queue->ns, queue->buffers), bench_errors_sum(&queue->errors),
+           bench_ratio(queue->syscalls, queue->buffers));
 }
 
 static void print_heading(const BenchOptions *options)
@@ -126,6 +139,9 @@ static void print_heading(const BenchOptions *options)
     if (bench_mode_is_guest(options->mode)) {
         printf("%s, %d %s%s, %s rings", options->socket_path, options->queues, what,
                options->queues > 1 ? "s" : "", bench_format_name(options->guest_packed));
+    } else if (bench_mode_has_one_format(options->mode)) {
+        printf("%s, %s ring", bench_mode_name(options->mode),
+               bench_format_name(options->guest_packed));
     } else {
         printf("%s, guest %s, shadow %s", bench_mode_name(options->mode),
                bench_format_name(options->guest_packed), bench_format_name(options->shadow_packed));
@@ -134,6 +150,10 @@ static void print_heading(const BenchOptions *options)
            options->indirect ? " (indirect)" : "");
     if (options->mode == BENCH_BLK) {
         printf(", requests of %d bytes, depth %d", options->request_size, options->depth);
+    } else if (options->ping_pong) {
+        printf(", ping-pong%s",
+               options->flood ? ", a neighbour flooded"
+                              : options->flood_apart ? ", another ring flooded" : "");
     } else {
         printf(", burst %d", options->burst);
     }
@@ -156,6 +176,34 @@ static void print_control(const BenchControl *control)
            (double)control->ns / 1e3);
 }
 
+static void print_latency(const BenchReport *report)
+{
+    const BenchLatency *latency = &report->latency;
+    uint64_t wakeups = 0;
+    unsigned int i;
+
+    printf("round trips: %" G_GUINT64_FORMAT ", in ns p50 %" G_GUINT64_FORMAT ", p90 %"
+           G_GUINT64_FORMAT ", p99 %" G_GUINT64_FORMAT ", max %" G_GUINT64_FORMAT "\n", latency->n,
+           latency->p50_ns, latency->p90_ns, latency->p99_ns, latency->max_ns);
+    printf("wake-ups:");
+    for (i = 0; i < G_N_ELEMENTS(report->wakeups); i++) {
+        printf(" %s %" G_GUINT64_FORMAT ",", report->wakeups[i].thread, report->wakeups[i].n);
+        wakeups += report->wakeups[i].n;
+    }
+    printf(" %.3f in a round trip\n", bench_ratio(wakeups, latency->n));
+}
+
+static void print_machine(const BenchMachine *machine, const BenchCpus *cpus)
+{
+    printf("CPUs %d and %d, medians in ns\n", cpus->iothread, cpus->peer);
+    printf("%-32s %10.1f\n", "cache line round trip", machine->line_round_trip);
+    printf("%-32s %10.1f\n", "eventfd write", machine->eventfd_write);
+    printf("%-32s %10.1f\n", "eventfd read", machine->eventfd_read);
+    printf("%-32s %10.1f\n", "null system call", machine->null_syscall);
+    printf("%-32s %10.1f\n", "clock", machine->clock);
+    printf("%-32s %10.1f\n", "wake-up of a sleeping thread", machine->wakeup);
+}
+
 static void print_table(const BenchReport *report, const BenchOptions *options)
 {
     const char *what = options->mode == BENCH_VHOST_USER ? "pair" : "queue";
@@ -175,6 +223,9 @@ static void print_table(const BenchReport *report, const BenchOptions *options)
         printf("allocations: %" G_GUINT64_FORMAT "\n", total.allocations);
     } else {
         printf("allocations: not counted in this build\n");
+    }
+    if (report->latency.n) {
+        print_latency(report);
     }
     if (report->switches.n) {
         const BenchSwitches *switches = &report->switches;
@@ -203,170 +254,12 @@ static void print_table(const BenchReport *report, const BenchOptions *options)
     }
 }
 
-/* --- JSON --- */
-
-static void add_uint(JsonBuilder *builder, const char *name, uint64_t value)
-{
-    json_builder_set_member_name(builder, name);
-    json_builder_add_int_value(builder, (gint64)value);
-}
-
-static void add_double(JsonBuilder *builder, const char *name, double value)
-{
-    json_builder_set_member_name(builder, name);
-    json_builder_add_double_value(builder, value);
-}
-
-static void add_bool(JsonBuilder *builder, const char *name, bool value)
-{
-    json_builder_set_member_name(builder, name);
-    json_builder_add_boolean_value(builder, value);
-}
-
-static void add_string(JsonBuilder *builder, const char *name, const char *value)
-{
-    json_builder_set_member_name(builder, name);
-    json_builder_add_string_value(builder, value);
-}
-
-static void add_queue(JsonBuilder *builder, const BenchQueue *queue)
-{
-    add_uint(builder, "buffers", queue->buffers);
-    add_uint(builder, "errors", bench_errors_sum(&queue->errors));
-    add_uint(builder, "lost", queue->errors.lost);
-    add_uint(builder, "misordered", queue->errors.misordered);
-    add_uint(builder, "corrupted", queue->errors.corrupted);
-    add_uint(builder, "failed", queue->errors.failed);
-    add_uint(builder, "unlogged", queue->errors.unlogged);
-    add_uint(builder, "ns", queue->ns);
-    add_double(builder, "ns_per_buffer", ratio(queue->ns, queue->buffers));
-    add_double(builder, "mpps", 1e3 * ratio(queue->buffers, queue->ns));
-    add_uint(builder, "syscalls", queue->syscalls);
-    add_double(builder, "syscalls_per_buffer", ratio(queue->syscalls, queue->buffers));
-    if (queue->foreign) {
-        add_uint(builder, "foreign", queue->foreign);
-    }
-    if (queue->bursts) {
-        add_uint(builder, "bursts", queue->bursts);
-    }
-    json_builder_set_member_name(builder, "allocations");
-    if (allocations_are_counted()) {
-        json_builder_add_int_value(builder, (gint64)queue->allocations);
-    } else {
-        json_builder_add_null_value(builder);
-    }
-    if (queue->cpu >= 0) {
-        add_uint(builder, "cpu", (uint64_t)queue->cpu);
-    }
-}
-
-static void add_settings(JsonBuilder *builder, const BenchOptions *options)
-{
-    add_string(builder, "mode", bench_mode_name(options->mode));
-    add_string(builder, bench_mode_is_guest(options->mode) ? "format" : "guest",
-               bench_format_name(options->guest_packed));
-    if (!bench_mode_is_guest(options->mode)) {
-        add_string(builder, "shadow", bench_format_name(options->shadow_packed));
-    }
-    add_uint(builder, "descriptors", (uint64_t)options->descriptors);
-    if (options->mode == BENCH_BLK) {
-        add_uint(builder, "request_size", (uint64_t)options->request_size);
-        add_uint(builder, "depth", (uint64_t)options->depth);
-    } else {
-        add_uint(builder, "burst", (uint64_t)options->burst);
-    }
-    add_uint(builder, "ranges", (uint64_t)options->ranges);
-    add_uint(builder, "queue_size", (uint64_t)options->queue_size);
-    add_bool(builder, "event_idx", options->event_idx);
-    add_bool(builder, "indirect", options->indirect);
-    add_bool(builder, "in_order", options->in_order);
-}
-
-static void add_scaling(JsonBuilder *builder, const BenchScaling *scaling)
-{
-    json_builder_set_member_name(builder, "scaling");
-    json_builder_begin_object(builder);
-    add_double(builder, "one_mpps", scaling->one_mpps);
-    add_double(builder, "all_mpps", scaling->all_mpps);
-    add_double(builder, "ratio", scaling->ratio);
-    json_builder_end_object(builder);
-}
-
-static void add_switches(JsonBuilder *builder, const BenchSwitches *switches)
-{
-    json_builder_set_member_name(builder, "switches");
-    json_builder_begin_object(builder);
-    add_uint(builder, "n", switches->n);
-    add_uint(builder, "p50_ns", switches->p50_ns);
-    add_uint(builder, "p99_ns", switches->p99_ns);
-    add_uint(builder, "max_ns", switches->max_ns);
-    add_uint(builder, "pages", switches->pages);
-    json_builder_end_object(builder);
-}
-
-static void add_control(JsonBuilder *builder, const BenchControl *control)
-{
-    unsigned int i;
-
-    json_builder_set_member_name(builder, "control");
-    json_builder_begin_object(builder);
-    add_uint(builder, "ns", control->ns);
-    json_builder_set_member_name(builder, "commands");
-    json_builder_begin_array(builder);
-    for (i = 0; i < control->commands->len; i++) {
-        const BenchCommand *command = &g_array_index(control->commands, BenchCommand, i);
-
-        json_builder_begin_object(builder);
-        add_string(builder, "command", command->text);
-        add_string(builder, "answer", bench_ack_name(command->ack));
-        if (command->result) {
-            add_string(builder, "result", command->result);
-        }
-        add_uint(builder, "ns", command->ns);
-        json_builder_end_object(builder);
-    }
-    json_builder_end_array(builder);
-    json_builder_end_object(builder);
-}
-
-static void print_json(const BenchReport *report, const BenchOptions *options)
-{
-    g_autoptr(JsonBuilder) builder = json_builder_new();
-    g_autoptr(JsonNode) root = NULL;
-    g_autofree char *text = NULL;
-    BenchQueue total = bench_report_total(report);
-    unsigned int i;
-
-    json_builder_begin_object(builder);
-    add_settings(builder, options);
-    add_queue(builder, &total);
-    json_builder_set_member_name(builder, "queues");
-    json_builder_begin_array(builder);
-    for (i = 0; i < report->n; i++) {
-        json_builder_begin_object(builder);
-        add_queue(builder, &report->queues[i]);
-        json_builder_end_object(builder);
-    }
-    json_builder_end_array(builder);
-    if (report->scaling) {
-        add_scaling(builder, report->scaling);
-    }
-    if (report->switches.n) {
-        add_switches(builder, &report->switches);
-    }
-    if (report->control.commands) {
-        add_control(builder, &report->control);
-    }
-    json_builder_end_object(builder);
-    root = json_builder_get_root(builder);
-    text = json_to_string(root, TRUE);
-    puts(text);
-}
-
 void bench_report_print(const BenchReport *report, const BenchOptions *options)
 {
     if (options->json) {
-        print_json(report, options);
+        bench_report_print_json(report, options);
+    } else if (options->mode == BENCH_MACHINE) {
+        print_machine(&report->machine, &options->cpus[0]);
     } else {
         print_table(report, options);
     }

@@ -36,6 +36,27 @@ typedef struct BenchScaling {
     double ratio;
 } BenchScaling;
 
+/* Of round trips: --ping-pong. */
+typedef struct BenchLatency {
+    uint64_t n;                     /* 0: not measured */
+    uint64_t p50_ns, p90_ns, p99_ns, max_ns;
+} BenchLatency;
+
+/* Times that a thread slept and was woken. */
+typedef struct BenchWakeups {
+    const char *thread;             /* NULL: not counted */
+    uint64_t n;
+} BenchWakeups;
+
+/* What the machine can do, in ns: medians. */
+typedef struct BenchMachine {
+    double line_round_trip;         /* of a cache line, between two CPUs */
+    double eventfd_write, eventfd_read;
+    double null_syscall;
+    double clock;                   /* reading it */
+    double wakeup;                  /* of a thread that sleeps, on the other CPU, by eventfd */
+} BenchMachine;
+
 /* Of LOG_ALL, see switches.h. */
 typedef struct BenchSwitches {
     unsigned int n;
@@ -61,6 +82,9 @@ typedef struct BenchReport {
     BenchQueue *queues;
     uint64_t ns;            /* of the whole run */
     const BenchScaling *scaling;    /* or NULL */
+    BenchLatency latency;
+    BenchWakeups wakeups[2];
+    BenchMachine machine;           /* mode machine: nothing else */
     BenchSwitches switches;
     BenchControl control;           /* owned */
 } BenchReport;
@@ -75,6 +99,15 @@ BenchQueue bench_report_total(const BenchReport *report);
 
 /* To standard output. */
 void bench_report_print(const BenchReport *report, const BenchOptions *options);
+
+/* The same as JSON, whatever @options say. */
+void bench_report_print_json(const BenchReport *report, const BenchOptions *options);
+
+/* a / b; 0 if that is none. */
+double bench_ratio(uint64_t a, uint64_t b);
+
+/* Sorts them. */
+double bench_median(double *values, unsigned int n);
 
 /* One line, rewritten, if standard error is a terminal and the last one is old enough. */
 void bench_progress(uint64_t buffers, uint64_t errors);

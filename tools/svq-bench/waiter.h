@@ -23,10 +23,13 @@
 
 typedef struct Waiter {
     BenchWait policy;
+    bool own_cpu;               /* polls where nobody else has work to do */
     const EventNotifier *notifiers[2];
+    unsigned int looks;         /* in vain, on its own CPU */
     uint64_t idle_since_ns;     /* no work was done; 0: not idle */
     uint64_t spin_since_ns;     /* nor a sleep; 0: not spinning */
     uint64_t syscalls;          /* so far */
+    uint64_t wakeups;           /* sleeps that a notifier ended */
 } Waiter;
 
 /*
@@ -35,6 +38,14 @@ typedef struct Waiter {
  * have one of their own.
  */
 BenchWait waiter_policy(const BenchOptions *options);
+
+/*
+ * Of one of the two threads of queue @index, which is to run on @cpu.  @second may be NULL.  If both
+ * have a CPU of their own and are to poll, nothing but a pause is between two looks: neither a
+ * system call, which is for whoever needs the CPU, nor the clock.
+ */
+Waiter waiter_of_queue(const BenchOptions *options, unsigned int index, int cpu,
+                       const EventNotifier *first, const EventNotifier *second);
 
 static inline void waiter_reset(Waiter *waiter)
 {

@@ -89,8 +89,8 @@ void shadow_virtqueue_free(ShadowVirtqueue *svq);
 
 /*
  * Main thread.  Starts a stopped queue; all memory it will ever need is allocated here.
- * 0; or -EINVAL, -EPROTO with @errp if a ring cannot be, -EPERM if a descriptor cannot be
- * waited for.
+ * 0; or -EINVAL, -EPROTO with @errp if a ring cannot be.  The owner is not waited for: it breaks a
+ * queue whose kick or call descriptor cannot be waited for.
  */
 int shadow_virtqueue_start(ShadowVirtqueue *svq, const ShadowVirtqueueConfig *config,
                            GError **errp);
@@ -103,6 +103,12 @@ bool shadow_virtqueue_has_recovered(const ShadowVirtqueue *svq);
 
 /* Whether the queue goes on from that record, so that its driver is the same as then. */
 bool shadow_virtqueue_goes_on(const ShadowVirtqueue *svq);
+
+/*
+ * Main thread, not the queue's own.  The queue is to be detached, and that may begin: whoever says so
+ * of several before he detaches each waits for their threads once, not for each queue.
+ */
+void shadow_virtqueue_begin_detach(ShadowVirtqueue *svq);
 
 /*
  * Main thread, not the queue's own.  Takes a started queue from its thread: nothing is

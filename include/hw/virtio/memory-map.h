@@ -53,9 +53,12 @@ typedef struct MemoryMap {
     uint64_t generation;    /* differs between any two maps of this process */
     unsigned int n;         /* regions */
     bool identity;          /* every iova is the gpa */
-    unsigned int half;      /* of the length of @starts */
-    uint64_t *starts;       /* each range's gpa, padded with UINT64_MAX to a power of two */
     MemoryRange *ranges;    /* sorted by gpa, disjoint; an empty map has one of size 0 */
+    /* What lies where: see memory_map_find(). */
+    uint64_t base;                  /* of the first granule, a gpa */
+    const MemoryRange **granules;   /* for each granule the range to look at first */
+    uint64_t n_granules;
+    unsigned int granule_bits;      /* a granule has 2^granule_bits bytes */
     MemoryRegion **regions; /* as ranges */
     struct rcu_head rcu;
 } MemoryMap;
@@ -79,26 +82,34 @@ MemoryMap *memory_map_new(MemoryRegion *const *regions, unsigned int n, GError *
 /* Any thread; NULL is allowed.  Frees the map after a grace period. */
 void memory_map_free(MemoryMap *map);
 
-/*
- * The range that holds @gpa if any does: the last that begins at or below it, or the first.
- * Data path: five instructions a step, the only branch is on the number of ranges.
- */
-static inline const MemoryRange *memory_map_find(const MemoryMap *map, uint64_t gpa)
-{
-    size_t i = 0, half;
-
-    for (half = map->half; half; half /= 2) {
-        i = map->starts[i + half] <= gpa ? i + half : i;
-    }
-    return &map->ranges[i];
-}
-
 /* Whether [gpa, gpa + len) lies within @range. */
 static inline bool memory_range_holds(const MemoryRange *range, uint64_t gpa, uint64_t len)
 {
     uint64_t end;
 
     return !__builtin_add_overflow(gpa - range->gpa, len, &end) && end <= range->size;
+}
+
+/* memory_map_find() for addresses whose granule does not tell. */
+const MemoryRange *memory_map_search(const MemoryMap *map, uint64_t gpa, uint64_t len);
+
+/*
+ * The range that holds [gpa, gpa + len), or NULL.  Data path: memory is cut into granules, some for
+ * each range, so most of them lie within one range.  Only in the others, and where there is no
+ * memory, it takes a search.
+ */
+static inline const MemoryRange *memory_map_find(const MemoryMap *map, uint64_t gpa, uint64_t len)
+{
+    const uint64_t granule = (gpa - map->base) >> map->granule_bits;
+
+    if (G_LIKELY(granule < map->n_granules)) {
+        const MemoryRange *range = map->granules[granule];
+
+        if (G_LIKELY(memory_range_holds(range, gpa, len))) {
+            return range;
+        }
+    }
+    return memory_map_search(map, gpa, len);
 }
 
 /* The host address of [gpa, gpa + size), or NULL if that is not within one region. */

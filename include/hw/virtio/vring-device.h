@@ -15,8 +15,9 @@
  *   vring_device_put(vr, packed, id, len) ...; vring_device_publish(vr, packed);
  *   if (vring_device_needs_call(vr, packed)) notify the driver
  *
- * The functions are inline and take the format as an argument that the caller knows at
- * compile time, so each caller gets code for its format alone.
+ * Who moves bursts and counts instructions takes and puts by vring-device-burst.h, on which these
+ * two are made.  The functions are inline and take the format as an argument that the caller
+ * knows at compile time, so each caller gets code for its format alone.
  *
  * Barriers: taking acquires (split: the available index; packed: the descriptor's flags)
  * what the driver released; publishing releases what the driver acquires likewise.  The
@@ -46,7 +47,7 @@ typedef struct VringDevice {
     /* Constant after vring_device_init(). */
     uint32_t num;
     uint32_t mask;              /* split: num - 1 */
-    uint32_t order_mask;        /* in_order: of @order */
+    uint32_t order_mask;        /* of @order */
     bool packed, event_idx, in_order, indirect;
     VringDesc *desc;
     VringAvail *avail;          /* split */
@@ -55,20 +56,20 @@ typedef struct VringDevice {
     VringPackedEvent *device_event;     /* packed */
     VringInflight *inflight;    /* the slots, by id, and more that outlives us */
     VringInflight *own;         /* that, if the caller gave no memory for it */
-    VringDeviceOrder *order;    /* in_order: by seq & order_mask */
+    VringDeviceOrder *order;    /* in_order, unless it is put so: by seq & order_mask */
 
     /* Written by take. */
     uint16_t avail_idx;         /* split: free running; packed: ring position */
     uint16_t avail_seen;        /* split: the driver's index as last read */
     uint16_t avail_flags;       /* packed: AVAIL and USED bits of an available descriptor */
-    uint32_t in_flight_descs;   /* packed: of the buffers taken and not put back */
 
     /* Written by put. */
     uint16_t used_idx;          /* split: free running; packed: ring position */
     uint16_t used_published;    /* used_idx at the last publish */
     uint16_t used_flags;        /* packed: AVAIL and USED bits of a used descriptor */
-    uint64_t next_done;         /* in_order: seq of the oldest that is not put back */
-    uint16_t put_descs;         /* packed: descriptors put since the last publish */
+    uint64_t next_done;         /* @order: seq of the oldest that is not put back */
+    uint64_t put;               /* packed: descriptors put back, counted like those taken */
+    uint16_t put_descs;         /* packed: since the last publish */
     bool held;                  /* packed: the burst's first descriptor waits for publish */
     uint16_t held_idx;
 
@@ -118,199 +119,7 @@ static inline bool vring_device_is_in_flight(const VringDevice *vr, uint32_t id)
     return atomic_load_explicit(&vr->inflight->slots[id], memory_order_relaxed);
 }
 
-/* Data path, out of line: one indirect table (2.7.5.3, 2.8.7), appended to seg[n..]. */
-int vring_device_take_table(VringDevice *vr, const MemoryMap *map, uint64_t addr, uint32_t len,
-                            VringSegment *seg, unsigned int n, unsigned int max);
-
-/*
- * Buffer @id, which takes @descs descriptors of the ring, is in flight from now on.  @writes:
- * VRING_DESC_F_WRITE if the device may write to it.
- */
-VRING_INLINE void vring_device_note_taken(VringDevice *vr, uint32_t id, uint32_t descs,
-                                          uint32_t writes)
-{
-    VringInflight *inflight = vr->inflight;
-    uint64_t seq = atomic_load_explicit(&inflight->taken, memory_order_relaxed);
-
-    if (vr->in_order) {
-        vr->order[seq & vr->order_mask] = (VringDeviceOrder){ .id = (uint16_t)id };
-    }
-    /* After the take before this: one slot at most begins at @taken. */
-    vring_inflight_step();
-    atomic_store_explicit(&inflight->slots[id], vring_slot(seq, writes, descs),
-                          memory_order_relaxed);
-    /* Before @taken, which makes it count, and that before the device hears of it. */
-    vring_inflight_step();
-    atomic_store_explicit(&inflight->taken, seq + descs, memory_order_relaxed);
-}
-
-VRING_INLINE int vring_device_take_split(VringDevice *vr, const MemoryMap *map,
-                                          VringSegment *seg, unsigned int max, uint16_t *id)
-{
-    const uint32_t num = vr->num;
-    unsigned int n = 0;
-    uint32_t written = 0, head, i;
-
-    if (vr->avail_idx == vr->avail_seen) {
-        /* Acquire: pairs with the driver's release of idx after it filled ring and table. */
-        vr->avail_seen = le16_load_acquire(&vr->avail->idx);
-        if (vr->avail_idx == vr->avail_seen) {
-            return 0;
-        }
-        if (G_UNLIKELY((uint16_t)(vr->avail_seen - vr->avail_idx) > vr->num)) {
-            uint16_t seen = vr->avail_seen;
-
-            vr->avail_seen = vr->avail_idx;
-            return vring_fail(&vr->error, "available index jumps further than the queue is long",
-                              "2.7.6", vr->avail_idx, seen);
-        }
-    }
-
-    head = le16_load(&vr->avail->ring[vr->avail_idx & vr->mask]);
-    if (G_UNLIKELY(head >= num)) {
-        return vring_fail(&vr->error, "available head is not below the queue size", "2.7.6",
-                          vr->avail_idx, head);
-    }
-    if (G_UNLIKELY(vring_device_is_in_flight(vr, head))) {
-        return vring_fail(&vr->error, "available head is in flight already", "2.7.13.1",
-                          vr->avail_idx, head);
-    }
-
-    for (i = head;;) {
-        const VringDesc *desc = &vr->desc[i];
-        uint64_t addr = le64_load(&desc->addr);
-        uint64_t meta = le64_load(&desc->meta);
-        uint32_t len = (uint32_t)meta;
-        uint32_t flags = (uint32_t)(meta >> 32);    /* and next above them */
-        uint32_t next = (uint32_t)(meta >> 48);
-        uint32_t write = flags & VRING_DESC_F_WRITE;
-
-        if (G_UNLIKELY(flags & VRING_DESC_F_INDIRECT)) {
-            int ret;
-
-            if (flags & VRING_DESC_F_NEXT) {
-                return vring_fail(&vr->error, "descriptor has both INDIRECT and NEXT",
-                                  "2.7.5.3.1", i, (uint16_t)flags);
-            }
-            ret = vring_device_take_table(vr, map, addr, len, seg, n, max);
-            if (ret < 0) {
-                return ret;
-            }
-            n = (unsigned int)ret;
-            written = seg[n - 1].flags;
-            break;
-        }
-        if (G_UNLIKELY(len == 0)) {
-            return vring_fail(&vr->error, "descriptor of length 0", NULL, i, len);
-        }
-        if (G_UNLIKELY(n == num)) {
-            return vring_fail(&vr->error, "descriptor chain loops or is longer than the queue",
-                              "2.7.5.2", i, n);
-        }
-        if (G_UNLIKELY(write < written)) {
-            return vring_fail(&vr->error, "device-readable descriptor after a writable one",
-                              "2.7.4.2", i, (uint16_t)flags);
-        }
-        written = write;
-        seg[n++] = (VringSegment){ addr, len, write };
-        if (!(flags & VRING_DESC_F_NEXT)) {
-            break;
-        }
-        if (G_UNLIKELY(next >= num)) {
-            return vring_fail(&vr->error, "next is not below the queue size", "2.7.5", i, next);
-        }
-        i = next;
-    }
-
-    vring_device_note_taken(vr, head, 1, written);
-    vr->avail_idx++;
-    *id = (uint16_t)head;
-    return (int)n;
-}
-
-static inline bool vring_device_desc_is_avail(const VringDevice *vr, uint64_t meta)
-{
-    return ((uint16_t)(meta >> 48) & (VRING_PACKED_F_AVAIL | VRING_PACKED_F_USED)) ==
-           vr->avail_flags;
-}
-
-VRING_INLINE int vring_device_take_packed(VringDevice *vr, const MemoryMap *map,
-                                           VringSegment *seg, unsigned int max, uint16_t *id)
-{
-    const unsigned int room = vr->num - vr->in_flight_descs;
-    const uint32_t num = vr->num;
-    unsigned int n = 0, descs = 1;
-    uint32_t written = 0, i = vr->avail_idx, buffer_id;
-    uint16_t wrap_flags = vr->avail_flags;
-    /* Acquire: pairs with the driver's release of the flags of a chain's first descriptor. */
-    uint64_t meta = le64_load_acquire(&vr->desc[i].meta);
-
-    if (!vring_device_desc_is_avail(vr, meta)) {
-        return 0;
-    }
-    for (;;) {
-        uint64_t addr = le64_load(&vr->desc[i].addr);
-        uint32_t len = (uint32_t)meta;
-        uint32_t flags = (uint32_t)(meta >> 48);
-        uint32_t write = flags & VRING_DESC_F_WRITE;
-
-        buffer_id = (uint32_t)(meta >> 32) & UINT16_MAX;
-        if (G_UNLIKELY(descs > room)) {
-            return vring_fail(&vr->error,
-                              "descriptor chain is longer than what is free of the queue",
-                              "2.8.17", vr->avail_idx, descs);
-        }
-        if (++i >= num) {
-            i = 0;
-            wrap_flags ^= VRING_PACKED_F_AVAIL | VRING_PACKED_F_USED;
-        }
-        if (G_UNLIKELY(flags & VRING_DESC_F_INDIRECT)) {
-            int ret;
-
-            if (flags & VRING_DESC_F_NEXT || n) {
-                return vring_fail(&vr->error, "indirect descriptor in a chain", "2.8.19",
-                                  vr->avail_idx, flags);
-            }
-            ret = vring_device_take_table(vr, map, addr, len, seg, n, max);
-            if (ret < 0) {
-                return ret;
-            }
-            n = (unsigned int)ret;
-            written = seg[n - 1].flags;
-            break;
-        }
-        if (G_UNLIKELY(len == 0)) {
-            return vring_fail(&vr->error, "descriptor of length 0", NULL, vr->avail_idx, len);
-        }
-        if (G_UNLIKELY(write < written)) {
-            return vring_fail(&vr->error, "device-readable descriptor after a writable one",
-                              "2.8.17", vr->avail_idx, flags);
-        }
-        written = write;
-        seg[n++] = (VringSegment){ addr, len, write };
-        if (!(flags & VRING_DESC_F_NEXT)) {
-            break;
-        }
-        meta = le64_load(&vr->desc[i].meta);
-        descs++;
-    }
-
-    /* The id of a chain stands in its last descriptor (2.8.6). */
-    if (G_UNLIKELY(buffer_id >= num)) {
-        return vring_fail(&vr->error, "buffer id is not below the queue size", "2.8.22",
-                          vr->avail_idx, buffer_id);
-    }
-    if (G_UNLIKELY(vring_device_is_in_flight(vr, buffer_id))) {
-        return vring_fail(&vr->error, "buffer id is in flight already", "2.8.21.1", vr->avail_idx,
-                          buffer_id);
-    }
-    vring_device_note_taken(vr, buffer_id, descs, written);
-    vr->in_flight_descs += descs;
-    vr->avail_idx = (uint16_t)i;
-    vr->avail_flags = wrap_flags;
-    *id = (uint16_t)buffer_id;
-    return (int)n;
-}
+#include "hw/virtio/vring-device-burst.h"
 
 /*
  * Takes the next available buffer: its elements into seg[0..n), with guest addresses, and
@@ -319,56 +128,28 @@ VRING_INLINE int vring_device_take_packed(VringDevice *vr, const MemoryMap *map,
  * may have; seg has room for the larger of that and vr->num.  @map: for indirect tables.
  */
 VRING_INLINE int vring_device_take(VringDevice *vr, const bool packed, const MemoryMap *map,
-                                    VringSegment *seg, unsigned int max, uint16_t *id)
+                                   VringSegment *seg, unsigned int max, uint16_t *id)
 {
-    return packed ? vring_device_take_packed(vr, map, seg, max, id)
-                  : vring_device_take_split(vr, map, seg, max, id);
+    VringTaking t;
+    VringAvailable buffer;
+    int n = vring_device_begin_taking(vr, packed, 1, &t);
+
+    if (packed ? n >= 0 : n > 0) {
+        n = vring_device_peek(vr, packed, &t, &buffer);
+    }
+    if (n > 0) {
+        n = vring_device_peek_chain(vr, packed, &t, map, seg, max, &buffer);
+    }
+    if (n > 0) {
+        vring_device_accept(vr, packed, vr->order, &t, &buffer);
+        *id = (uint16_t)buffer.id;
+    }
+    vring_device_end_taking(vr, packed, &t);
+    return n;
 }
 
 /* Undoes the last take, of buffer @id: the next take returns it again. */
 void vring_device_untake(VringDevice *vr, const bool packed, uint16_t id);
-
-/* Writes the used element of buffer @id; returns the descriptors (split: 1) that it took. */
-VRING_INLINE uint32_t vring_device_write_used(VringDevice *vr, const bool packed, uint32_t id,
-                                              uint32_t len)
-{
-    VringInflight *inflight = vr->inflight;
-    uint32_t descs = 1;
-
-    /* After the put before this: one used element at most belongs to a buffer in flight. */
-    vring_inflight_step();
-    if (!packed) {
-        VringUsedElem *elem = &vr->used->ring[vr->used_idx & vr->mask];
-
-        le32_store(&elem->id, id);
-        le32_store(&elem->len, len);
-        vr->used_idx++;
-    } else {
-        uint16_t flags = vr->used_flags | (len ? VRING_DESC_F_WRITE : 0);
-        uint64_t meta = vring_packed_meta(len, id, flags);
-
-        descs = vring_slot_descs(atomic_load_explicit(&inflight->slots[id],
-                                                      memory_order_relaxed));
-        if (!vr->held) {
-            vr->held = true;
-            vr->held_idx = vr->used_idx;
-            atomic_store_explicit(&inflight->held, meta, memory_order_relaxed);
-        } else {
-            le64_store(&vr->desc[vr->used_idx].meta, meta);
-        }
-        vr->in_flight_descs -= descs;
-        vr->put_descs += (uint16_t)descs;
-        vr->used_idx += (uint16_t)descs;
-        if (vr->used_idx >= vr->num) {
-            vr->used_idx -= (uint16_t)vr->num;
-            vr->used_flags ^= VRING_PACKED_F_AVAIL | VRING_PACKED_F_USED;
-        }
-    }
-    /* Before the slot: without it the used position is behind the element. */
-    vring_inflight_step();
-    atomic_store_explicit(&inflight->slots[id], 0, memory_order_relaxed);
-    return descs;
-}
 
 /*
  * Puts buffer @id, which is in flight, back as used; the device wrote its first @len bytes.
@@ -376,25 +157,10 @@ VRING_INLINE uint32_t vring_device_write_used(VringDevice *vr, const bool packed
  */
 VRING_INLINE void vring_device_put(VringDevice *vr, const bool packed, uint32_t id, uint32_t len)
 {
-    VringDeviceOrder *order;
-    uint64_t slot;
+    VringPutting p = vring_device_begin_putting(vr, packed);
 
-    if (!vr->in_order) {
-        vring_device_write_used(vr, packed, id, len);
-        return;
-    }
-    slot = atomic_load_explicit(&vr->inflight->slots[id], memory_order_relaxed);
-    order = &vr->order[vring_slot_seq(slot) & vr->order_mask];
-    order->len = len;
-    order->done = true;
-    for (;;) {
-        order = &vr->order[vr->next_done & vr->order_mask];
-        if (!order->done) {
-            break;
-        }
-        order->done = false;
-        vr->next_done += vring_device_write_used(vr, packed, order->id, order->len);
-    }
+    vring_device_put_next(vr, packed, vr->order, &p, id, len);
+    vring_device_end_putting(vr, packed, &p);
 }
 
 /* Whether something was put (and not held back for IN_ORDER) that is not published. */
@@ -461,7 +227,7 @@ static inline bool vring_device_needs_call(VringDevice *vr, const bool packed)
 static inline bool vring_device_has_avail(const VringDevice *vr, const bool packed)
 {
     if (packed) {
-        return vring_device_desc_is_avail(vr, le64_load(&vr->desc[vr->avail_idx].meta));
+        return vring_device_desc_is_avail(vr->avail_flags, le64_load(&vr->desc[vr->avail_idx].meta));
     }
     return vr->avail_idx != vr->avail_seen || vr->avail_idx != le16_load(&vr->avail->idx);
 }

@@ -11,6 +11,7 @@
  * Free descriptors (split) and free ids (packed, as many for a buffer as it has descriptors)
  * form one list, taken at its head and given back at its tail: with a device that works
  * in order, descriptors are taken in ring order for ever, as IN_ORDER demands and caches like.
+ * If IN_ORDER is negotiated that is so by itself, and nothing is written to the list.
  *
  * Buffers are added in a burst: the device sees nothing of it before
  * vring_driver_publish().
@@ -19,7 +20,8 @@
  *   vring_driver_publish(vr, packed); if (vring_driver_needs_kick(vr, packed)) ring the bell
  *   while ((ret = vring_driver_collect(vr, packed, &cookie, &len)) > 0) ...
  *
- * As in vring-device.h the format is a compile-time constant of each caller.
+ * Who moves bursts and counts instructions uses vring-driver-burst.h, on which add and collect are
+ * made.  As in vring-device.h the format is a compile-time constant of each caller.
  *
  * Barriers: publishing releases what the device acquires (split: the available index;
  * packed: a descriptor's flags); collecting acquires what the device released.  The full
@@ -122,112 +124,23 @@ static inline unsigned int vring_driver_descs(const VringDriver *vr, unsigned in
     return vring_driver_uses_table(vr, n) ? 1 : n;
 }
 
+/* Whether a buffer of @n elements fits into so many descriptors. */
+static inline bool vring_driver_fits(const VringDriver *vr, uint32_t num_free, unsigned int n)
+{
+    return n <= num_free || vring_driver_descs(vr, n) <= num_free;
+}
+
 static inline bool vring_driver_has_room(const VringDriver *vr, unsigned int n)
 {
-    return n <= vr->num_free || vring_driver_descs(vr, n) <= vr->num_free;
+    return vring_driver_fits(vr, vr->num_free, n);
 }
 
-/*
- * Adds a buffer of @n elements flat.  @extra_flags, @writable: what an indirect table adds
- * to its one descriptor; otherwise 0.
- */
-VRING_INLINE void vring_driver_add_split(VringDriver *vr, const VringSegment *seg, unsigned int n,
-                                         uint32_t cookie, uint32_t extra_flags, uint32_t writable)
-{
-    const uint32_t head = vr->free_head;
-    VringDriverSlot *slot = &vr->slots[head];
-    VringDesc *desc;
-    uint32_t i = head;
-
-    vr->num_free -= n;
-    slot->n_descs = n;
-    for (; n > 1; n--, seg++) {
-        const uint32_t next = vr->next[i];
-
-        desc = &vr->desc[i];
-        le64_store(&desc->addr, seg->addr);
-        le64_store(&desc->meta, vring_split_meta(seg->len, seg->flags | VRING_DESC_F_NEXT, next));
-        vr->mirror[i] = *seg;
-        writable += seg->flags & VRING_DESC_F_WRITE ? seg->len : 0;
-        i = next;
-    }
-    desc = &vr->desc[i];
-    le64_store(&desc->addr, seg->addr);
-    le64_store(&desc->meta, vring_split_meta(seg->len, seg->flags | extra_flags, 0));
-    vr->mirror[i] = *seg;
-    writable += seg->flags & VRING_DESC_F_WRITE ? seg->len : 0;
-    vr->free_head = vr->next[i];
-    slot->cookie = cookie;
-    slot->writable = writable;
-    slot->last = i;
-    le16_store(&vr->avail->ring[vr->avail_idx & vr->mask], (uint16_t)head);
-    vr->avail_idx++;
-}
-
-VRING_INLINE void vring_driver_add_packed(VringDriver *vr, const VringSegment *seg, unsigned int n,
-                                          uint32_t cookie, uint32_t extra_flags, uint32_t writable)
-{
-    const uint32_t id = vr->free_head;
-    const uint32_t num = vr->num;
-    VringDriverSlot *slot = &vr->slots[id];
-    uint32_t i = vr->avail_idx, avail_flags = vr->avail_flags, place = id;
-
-    vr->num_free -= n;
-    vr->added_descs += (uint16_t)n;
-    slot->n_descs = n;
-    for (;; seg++) {
-        const uint32_t more = --n ? VRING_DESC_F_NEXT : 0;
-        const uint64_t meta = vring_packed_meta(seg->len, id,
-                                                seg->flags | more | extra_flags | avail_flags);
-        VringDesc *desc = &vr->desc[i];
-
-        le64_store(&desc->addr, seg->addr);
-        if (vr->held) {
-            le64_store(&desc->meta, meta);
-        } else {
-            vr->held = true;
-            vr->held_idx = (uint16_t)i;
-            vr->held_meta = meta;
-        }
-        vr->mirror[place] = *seg;
-        writable += seg->flags & VRING_DESC_F_WRITE ? seg->len : 0;
-        if (++i >= num) {
-            i = 0;
-            avail_flags ^= VRING_PACKED_F_AVAIL | VRING_PACKED_F_USED;
-        }
-        if (!more) {
-            break;
-        }
-        place = vr->next[place];
-    }
-    vr->avail_idx = (uint16_t)i;
-    vr->avail_flags = (uint16_t)avail_flags;
-    vr->free_head = vr->next[place];
-    slot->cookie = cookie;
-    slot->writable = writable;
-    slot->last = place;
-    vr->ids_taken++;
-}
-
-/* As vring_driver_add(), by way of an indirect table. */
-void vring_driver_add_table(VringDriver *vr, bool packed, const VringSegment *seg, unsigned int n,
-                            uint32_t cookie);
-
-/*
- * Adds a buffer of @n elements, with addresses as the device knows them; there must be
- * room.  @cookie comes back with it.  Its writable elements hold less than 2^32 bytes.
- */
-VRING_INLINE void vring_driver_add(VringDriver *vr, const bool packed, const VringSegment *seg,
-                                   unsigned int n, uint32_t cookie)
-{
-    if (vring_driver_uses_table(vr, n)) {
-        vring_driver_add_table(vr, packed, seg, n, cookie);
-    } else if (packed) {
-        vring_driver_add_packed(vr, seg, n, cookie, 0, 0);
-    } else {
-        vring_driver_add_split(vr, seg, n, cookie, 0, 0);
-    }
-}
+/* A buffer that was collected. */
+typedef struct VringCollected {
+    uint32_t id;            /* of ours */
+    uint32_t cookie;        /* the caller's */
+    uint32_t len;           /* bytes that the device wrote */
+} VringCollected;
 
 /* Makes what was added visible to the device: one store. */
 static inline void vring_driver_publish(VringDriver *vr, const bool packed)
@@ -275,10 +188,9 @@ static inline uint16_t vring_driver_next_offset(const VringDriver *vr, const boo
     return packed ? vr->avail_idx | vring_packed_wrap(vr->avail_flags) : vr->avail_idx;
 }
 
-static inline bool vring_driver_desc_is_used(const VringDriver *vr, uint64_t meta)
+static inline bool vring_driver_desc_is_used(uint32_t used_flags, uint64_t meta)
 {
-    return ((uint16_t)(meta >> 48) & (VRING_PACKED_F_AVAIL | VRING_PACKED_F_USED)) ==
-           vr->used_flags;
+    return ((uint32_t)(meta >> 48) & (VRING_PACKED_F_AVAIL | VRING_PACKED_F_USED)) == used_flags;
 }
 
 /* Whether a used buffer can be collected.  One load at most. */
@@ -288,59 +200,39 @@ static inline bool vring_driver_has_used(const VringDriver *vr, const bool packe
         return true;
     }
     if (packed) {
-        return vring_driver_desc_is_used(vr, le64_load(&vr->desc[vr->used_idx].meta));
+        return vring_driver_desc_is_used(vr->used_flags, le64_load(&vr->desc[vr->used_idx].meta));
     }
     return vr->used_idx != vr->used_seen || vr->used_idx != le16_load(&vr->used->idx);
 }
 
-/* The next used element as the device wrote it: 1; 0 if there is none; -EPROTO. */
-VRING_INLINE int vring_driver_read_used(VringDriver *vr, const bool packed, uint32_t *id,
-                                         uint32_t *len)
+#include "hw/virtio/vring-driver-burst.h"
+
+/*
+ * Adds a buffer of @n elements, with addresses as the device knows them; there must be
+ * room.  @cookie comes back with it.  Its writable elements hold less than 2^32 bytes.
+ */
+VRING_INLINE void vring_driver_add(VringDriver *vr, const bool packed, const VringSegment *seg,
+                                   unsigned int n, uint32_t cookie)
 {
-    const VringUsedElem *elem;
+    VringAdding a = vring_driver_begin_adding(vr, packed);
 
-    if (packed) {
-        /* Acquire: pairs with the device's release of a used descriptor's flags. */
-        uint64_t meta = le64_load_acquire(&vr->desc[vr->used_idx].meta);
-
-        *id = (uint16_t)(meta >> 32);
-        *len = (uint32_t)meta;
-        return vring_driver_desc_is_used(vr, meta);
-    }
-    if (vr->used_idx == vr->used_seen) {
-        /* Acquire: pairs with the device's release of the used index. */
-        vr->used_seen = le16_load_acquire(&vr->used->idx);
-        if (vr->used_idx == vr->used_seen) {
-            return 0;
-        }
-        if (G_UNLIKELY((uint16_t)(vr->used_seen - vr->used_idx) >
-                       vring_driver_in_flight(vr, false))) {
-            uint16_t seen = vr->used_seen;
-
-            vr->used_seen = vr->used_idx;
-            return vring_fail(&vr->error, "used index jumps further than buffers are in flight",
-                              "2.7.8", vr->used_idx, seen);
-        }
-    }
-    elem = &vr->used->ring[vr->used_idx & vr->mask];
-    *id = le32_load(&elem->id);
-    *len = le32_load(&elem->len);
-    return 1;
+    vring_driver_add_next(vr, packed, vr->in_order, &a, seg, n, cookie);
+    vring_driver_end_adding(vr, packed, &a, 1);
 }
 
-typedef struct VringUsedBuffer {
-    uint32_t id, len;
-} VringUsedBuffer;
+VRING_INLINE int vring_driver_collect_burst_of_one(VringDriver *vr, const bool packed,
+                                                   const bool in_order, VringCollected *buffer)
+{
+    VringCollecting c;
+    int ret = vring_driver_begin_collecting(vr, packed, in_order, 1, &c);
 
-/* IN_ORDER: turns a used element that stands for a batch into its buffers, one a call. */
-int vring_driver_read_in_order(VringDriver *vr, bool packed, VringUsedBuffer *used);
-
-/* A buffer that was collected. */
-typedef struct VringCollected {
-    uint32_t id;            /* of ours */
-    uint32_t cookie;        /* the caller's */
-    uint32_t len;           /* bytes that the device wrote */
-} VringCollected;
+    if (ret <= 0) {
+        return ret;
+    }
+    ret = vring_driver_collect_next(vr, packed, in_order, &c, buffer);
+    vring_driver_end_collecting(vr, packed, in_order, &c, ret > 0);
+    return ret;
+}
 
 /*
  * Collects the next used buffer: 1; 0: none; -EPROTO: the device broke the rules, vr->error
@@ -349,71 +241,15 @@ typedef struct VringCollected {
 VRING_INLINE int vring_driver_collect_buffer(VringDriver *vr, const bool packed,
                                              VringCollected *buffer)
 {
-    VringDriverSlot *slot;
-    uint32_t id, used_len, descs;
-    int ret;
-
-    if (G_UNLIKELY(vr->in_order)) {
-        VringUsedBuffer used;
-
-        ret = vring_driver_read_in_order(vr, packed, &used);
-        id = used.id;
-        used_len = used.len;
-    } else {
-        ret = vring_driver_read_used(vr, packed, &id, &used_len);
-    }
-    if (ret <= 0) {
-        return ret;
-    }
-    if (G_UNLIKELY(id >= vr->num)) {
-        return vring_fail(&vr->error, "used id is not below the queue size",
-                          packed ? "2.8.22" : "2.7.8", vr->used_idx, id);
-    }
-    slot = &vr->slots[id];
-    descs = slot->n_descs;
-    if (G_UNLIKELY(!descs)) {
-        return vring_fail(&vr->error, "used id is not in flight", packed ? "2.8.22" : "2.7.8",
-                          vr->used_idx, id);
-    }
-    /*
-     * Packed: of a buffer that the device only reads, the length is reserved (2.8.4), and DPDK leaves
-     * ours there.  The flag WRITE, which should tell, is not looked at: QEMU (7.2) never sets it.
-     */
-    if (packed && !slot->writable) {
-        used_len = 0;
-    }
-    if (G_UNLIKELY(used_len > slot->writable)) {
-        return vring_fail(&vr->error, "used length is more than was writable",
-                          packed ? "2.8.4" : "2.7.8.2", vr->used_idx, used_len);
-    }
-    *buffer = (VringCollected){ .id = id, .cookie = slot->cookie, .len = used_len };
-
-    slot->n_descs = 0;
-    if (G_UNLIKELY(vr->num_free == 0)) {
-        vr->free_head = (uint16_t)id;
-    } else {
-        vr->next[vr->free_tail] = (uint16_t)id;
-    }
-    vr->free_tail = (uint16_t)slot->last;
-    vr->num_free += descs;
-    if (packed) {
-        vr->ids_taken--;
-        vr->used_idx += (uint16_t)descs;
-        if (vr->used_idx >= vr->num) {
-            vr->used_idx -= (uint16_t)vr->num;
-            vr->used_flags ^= VRING_PACKED_F_AVAIL | VRING_PACKED_F_USED;
-        }
-    } else {
-        vr->used_idx++;
-    }
-    return 1;
+    return vr->in_order ? vring_driver_collect_burst_of_one(vr, packed, true, buffer)
+                        : vring_driver_collect_burst_of_one(vr, packed, false, buffer);
 }
 
 /* The same for who needs no more than the cookie and the length. */
 VRING_INLINE int vring_driver_collect(VringDriver *vr, const bool packed, uint32_t *cookie,
                                       uint32_t *len)
 {
-    VringCollected buffer;
+    VringCollected buffer = { 0 };
     int ret = vring_driver_collect_buffer(vr, packed, &buffer);
 
     if (ret > 0) {

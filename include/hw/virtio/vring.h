@@ -261,6 +261,7 @@ typedef struct VringConfig {
     bool packed, event_idx, in_order, indirect;
     VringAreas areas;
     /* Device role only. */
+    bool put_in_order;          /* its user puts back in the order of taking: IN_ORDER is kept */
     VringBase base;             /* where it goes on, unless a live record knows better */
     struct VringInflight *inflight;     /* its record, see vring-inflight.h; NULL: none is kept */
     VringIdentity identity;             /* for the record */
