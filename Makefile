@@ -40,6 +40,6 @@ help:
 	@echo 'make demo       svqd between a driver and a device, all format pairs, in a few seconds'
 	@echo 'make demo-guest a Linux guest on svqd pings and is migrated live'
 	@echo 'make check      every test, with gcc, clang and the sanitizers'
-	@echo 'make bench      what a buffer costs'
+	@echo 'make bench      what it costs, beside baselines and limits (scripts/bench --help)'
 	@echo 'make install    install below the configured prefix; DESTDIR is respected'
 	@echo 'make clean      remove all build directories'

@@ -93,6 +93,7 @@ void aio_context_set_poll_params(AioContext *ctx, const AioPollParams *params)
     atomic_store_explicit(&ctx->poll_grow, params->grow, memory_order_relaxed);
     atomic_store_explicit(&ctx->poll_shrink, params->shrink, memory_order_relaxed);
     atomic_store_explicit(&ctx->poll_weight, params->weight, memory_order_relaxed);
+    atomic_store_explicit(&ctx->poll_nap_ns, params->nap_ns, memory_order_relaxed);
 }
 
 void aio_context_set_clock(AioContext *ctx, int64_t (*now_ns)(void))
@@ -278,6 +279,9 @@ bool aio_poll(AioContext *ctx, bool blocking)
     progress = aio_handlers_poll(ctx, blocking, pending);
     if (!progress || ++ctx->rounds >= ctx->look_rounds) {
         progress |= aio_handlers_dispatch(ctx, blocking && !pending && !progress);
+    }
+    if (progress) {
+        ctx->naps = 0;
     }
     /* Whoever notified us before this wants us to return, and we do. */
     if (atomic_load_explicit(&ctx->notified, memory_order_relaxed)) {

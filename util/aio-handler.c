@@ -280,21 +280,22 @@ static bool worth_beginning(const AioContext *ctx, bool pending, int64_t limit_n
 bool aio_handlers_poll(AioContext *ctx, bool blocking, bool pending)
 {
     int64_t max_ns = atomic_load_explicit(&ctx->poll_max_ns, memory_order_relaxed);
+    bool naps = atomic_load_explicit(&ctx->poll_nap_ns, memory_order_relaxed) > 0;
     int64_t limit_ns = MIN(ctx->poll_ns, max_ns);
-    bool begin = blocking && worth_beginning(ctx, pending, limit_ns, max_ns);
+    bool begin = blocking && (naps || worth_beginning(ctx, pending, limit_ns, max_ns));
 
     ctx->blocked_since_ns = 0;
     if (cds_list_empty(&ctx->poll_list)) {
         return false;
     }
     /* Polling was forbidden while it went on. */
-    if (max_ns <= 0 && poll_list_end(ctx)) {
+    if (max_ns <= 0 && !naps && poll_list_end(ctx)) {
         return true;
     }
     if (poll_list_round(ctx, begin)) {
         return true;
     }
-    if (!blocking || pending) {
+    if (!blocking || pending || (naps && !ctx->n_unwatched)) {
         return false;
     }
     if (ctx->n_unwatched) {
@@ -303,7 +304,20 @@ bool aio_handlers_poll(AioContext *ctx, bool blocking, bool pending)
     return limit_ns > 0 && poll_list_spin(ctx, begin, limit_ns);
 }
 
-static unsigned int descriptors_sleep(AioContext *ctx, void *tags[AIO_MONITOR_BATCH])
+/* How long to sleep: a nap, through which notifications stay off, or until woken (-1). */
+static int64_t sleep_time(AioContext *ctx)
+{
+    int64_t nap_ns = atomic_load_explicit(&ctx->poll_nap_ns, memory_order_relaxed);
+
+    if (nap_ns <= 0 || ctx->naps >= AIO_POLL_NAPS || cds_list_empty(&ctx->poll_list)) {
+        return -1;
+    }
+    ctx->naps++;
+    return nap_ns;
+}
+
+static unsigned int descriptors_sleep(AioContext *ctx, int64_t timeout_ns,
+                                      void *tags[AIO_MONITOR_BATCH])
 {
     uint64_t sleeps = atomic_load_explicit(&ctx->sleeps, memory_order_relaxed);
     unsigned int n = 0;
@@ -314,7 +328,7 @@ static unsigned int descriptors_sleep(AioContext *ctx, void *tags[AIO_MONITOR_BA
     if (!aio_work_is_pending(ctx)) {
         atomic_store_explicit(&ctx->sleeps, sleeps + 1, memory_order_relaxed);
         rcu_thread_park();
-        n = ctx->monitor->ops->wait(ctx->monitor, true, tags);
+        n = ctx->monitor->ops->wait(ctx->monitor, timeout_ns, tags);
         rcu_thread_unpark();
     }
     atomic_store_explicit(&ctx->asleep, false, memory_order_relaxed);
@@ -344,7 +358,9 @@ static void descriptors_note(AioContext *ctx, void **tags, unsigned int n, bool 
 /* Descriptors were looked at: what polling learns from the time.  True if there was work. */
 static bool poll_list_note_time(AioContext *ctx, unsigned int rounds, bool slept)
 {
-    int64_t max_ns = atomic_load_explicit(&ctx->poll_max_ns, memory_order_relaxed);
+    int64_t nap_ns = atomic_load_explicit(&ctx->poll_nap_ns, memory_order_relaxed);
+    int64_t max_ns =
+        MAX(atomic_load_explicit(&ctx->poll_max_ns, memory_order_relaxed), nap_ns);
     int64_t now_ns;
 
     if (max_ns <= 0) {
@@ -365,20 +381,25 @@ bool aio_handlers_dispatch(AioContext *ctx, bool block)
     const unsigned int rounds = ctx->rounds;
     void *tags[AIO_MONITOR_BATCH];
     bool progress;
+    int64_t timeout_ns;
+    bool until_woken;
     unsigned int i, n;
 
     ctx->rounds = 0;
     block = block && !ctx->n_unwatched && !aio_work_is_pending(ctx);
-    if (block && poll_list_end(ctx)) {
+    timeout_ns = block ? sleep_time(ctx) : 0;
+    until_woken = timeout_ns < 0;
+    if (until_woken && poll_list_end(ctx)) {
         return true;
     }
-    if (block && !ctx->blocked_since_ns &&
+    if (until_woken && !ctx->blocked_since_ns &&
         atomic_load_explicit(&ctx->poll_max_ns, memory_order_relaxed) > 0) {
         ctx->blocked_since_ns = ctx->now_ns();
     }
-    n = block ? descriptors_sleep(ctx, tags) : ctx->monitor->ops->wait(ctx->monitor, false, tags);
-    descriptors_note(ctx, tags, n, block);
-    progress = poll_list_note_time(ctx, rounds, block);
+    n = block ? descriptors_sleep(ctx, timeout_ns, tags)
+              : ctx->monitor->ops->wait(ctx->monitor, 0, tags);
+    descriptors_note(ctx, tags, n, until_woken);
+    progress = poll_list_note_time(ctx, rounds, until_woken);
     for (i = 0; i < n; i++) {
         AioHandler *handler = tags[i];
 

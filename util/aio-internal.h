@@ -46,6 +46,7 @@ struct AioContext {
     unsigned int light_turns;           /* for so many more turns that counts */
     unsigned int other_light_turns;     /* and so many the last light work of another */
     bool iterating;
+    unsigned int naps;                  /* in vain, since there was work */
     int64_t poll_ns;                    /* the greatest of poll_list */
     int64_t blocked_since_ns;           /* when polling in vain began; 0: there was none */
     int64_t (*now_ns)(void);
@@ -57,6 +58,7 @@ struct AioContext {
     _Atomic int64_t poll_grow;
     _Atomic int64_t poll_shrink;
     _Atomic int64_t poll_weight;
+    _Atomic int64_t poll_nap_ns;
     _Atomic uint64_t sleeps;
 
     /*

@@ -21,8 +21,11 @@ typedef struct AioMonitorOps {
     int (*add)(AioMonitor *monitor, int fd, void *tag);
     /* No later wait() reports @fd; what the last one reported is the caller's business. */
     void (*remove)(AioMonitor *monitor, int fd);
-    /* Fills in the tags of what is ready and says how many, 0 if a signal came first. */
-    unsigned int (*wait)(AioMonitor *monitor, bool block, void *tags[AIO_MONITOR_BATCH]);
+    /*
+     * Fills in the tags of what is ready and says how many; 0 if a signal came first or
+     * @timeout_ns passed (negative: never does).
+     */
+    unsigned int (*wait)(AioMonitor *monitor, int64_t timeout_ns, void *tags[AIO_MONITOR_BATCH]);
     void (*free)(AioMonitor *monitor);
 } AioMonitorOps;
 

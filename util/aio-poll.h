@@ -31,6 +31,7 @@ enum {
     AIO_POLL_TRIAL = 16,                /* who does not poll tries it at one wait of these */
     AIO_POLL_WEIGHT = 3,                /* of the newest wait in the average: 1/2^3 */
     AIO_POLL_IDLE = 8,                  /* times max_ns without an event: idle */
+    AIO_POLL_NAPS = 8,                  /* in vain: it is time to sleep until woken */
     AIO_POLL_SLICE_NS = 8000,           /* polling in vain looks at descriptors this often */
     AIO_LOOK_NS = 32000,                /* and polling with success about so often, ... */
     AIO_LOOK_ROUNDS_MIN = 4,            /* ... but once in so many iterations at the most ... */

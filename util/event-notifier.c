@@ -48,18 +48,24 @@ void event_notifier_cleanup(EventNotifier *e)
     *e = EVENT_NOTIFIER_NONE;
 }
 
+/* After a write() to @fd that failed. */
+static __attribute__((cold, noinline)) int set_again(int fd, const uint64_t *one)
+{
+    while (errno == EINTR) {
+        if (write(fd, one, sizeof(*one)) > 0) {
+            return 0;
+        }
+    }
+    /* EAGAIN: its counter is full, so it is set. */
+    return errno == EAGAIN ? 0 : -errno;
+}
+
 int event_notifier_set(const EventNotifier *e)
 {
     static const uint64_t one = 1;
-    ssize_t n;
+    const int fd = e->fd;
 
-    if (e->fd < 0) {
-        return 0;
-    }
-    do {
-        n = write(e->fd, &one, sizeof(one));
-    } while (n < 0 && errno == EINTR);
-    return n < 0 && errno != EAGAIN ? -errno : 0;
+    return fd < 0 || write(fd, &one, sizeof(one)) > 0 ? 0 : set_again(fd, &one);
 }
 
 int event_notifier_test_and_clear(const EventNotifier *e)

@@ -112,7 +112,7 @@ static unsigned int store_reply(ShadowVirtqueue *svq, const ControlReply *reply,
         const uint64_t stored = store_bytes(map, reply->seg[i].addr, bytes + *done, part);
 
         if (logging && logging->data) {
-            dirty_log_mark(logging->log, &svq->dirty, reply->seg[i].addr, stored);
+            dirty_log_mark_many(logging->log, reply->seg[i].addr, stored);
         }
         if (stored < part) {
             break;
@@ -152,9 +152,6 @@ void control_publish_answers(ShadowVirtqueue *svq)
         cq->state_changed = false;
         cq->config.changed(cq->config.opaque);
     }
-    if (cq->logging) {
-        dirty_log_flush(cq->logging->log, &svq->dirty);
-    }
     svq_publish_to_guest(svq, svq->guest.packed, cq->logging);
 }
 
@@ -171,8 +168,5 @@ void control_deny_answers(ShadowVirtqueue *svq)
         if (cq->slots[i].state == SLOT_GUEST) {
             store_reply(svq, &cq->slots[i].reply, &ack, sizeof(ack), &done);
         }
-    }
-    if (cq->logging) {
-        dirty_log_flush(cq->logging->log, &svq->dirty);
     }
 }

@@ -315,7 +315,6 @@ unsigned int control_queue_offer(ShadowVirtqueue *svq)
         publish_commands(svq);
     }
     if (n) {
-        svq_counter_add(&svq->counters.bursts, 1);
         control_publish_answers(svq);
     }
     return n;

@@ -2,10 +2,6 @@
 /* The dirty bitmap shared with a VMM, and the cache in front of it. */
 #include "hw/svq/dirty-log.h"
 
-#include <endian.h>
-
-#define WORD_BITS 64
-
 DirtyLog *dirty_log_new(MemoryRegion *region, GError **errp)
 {
     DirtyLog *log;
@@ -51,60 +47,20 @@ bool dirty_log_covers(const DirtyLog *log, const MemoryMap *map)
     return (last->gpa + (last->size - 1)) >> DIRTY_LOG_PAGE_BITS < log->n_pages;
 }
 
-static void flush_entry(const DirtyLog *log, DirtyLogCache *cache, unsigned int i)
+void dirty_log_mark_many(const DirtyLog *log, uint64_t gpa, uint64_t len)
 {
-    const uint64_t word = cache->entries[i].word;
-
-    cache->used &= ~(UINT32_C(1) << i);
-    if (word > (log->n_pages - 1) / WORD_BITS) {
-        return;         /* marked for a longer log: better a page too few than a stray write */
-    }
-    /*
-     * Release: pairs with the VMM's acquire when it takes the bits out; then it sees the page
-     * as we saw it.
-     */
-    atomic_fetch_or_explicit(&log->words[word], htole64(cache->entries[i].bits),
-                             memory_order_release);
-}
-
-static void mark_bits(const DirtyLog *log, DirtyLogCache *cache, uint64_t word, uint64_t bits)
-{
-    const unsigned int i = word % DIRTY_LOG_CACHE;
-
-    if (cache->used & UINT32_C(1) << i) {
-        if (cache->entries[i].word == word) {
-            cache->entries[i].bits |= bits;
-            return;
-        }
-        flush_entry(log, cache, i);
-    }
-    cache->entries[i].word = word;
-    cache->entries[i].bits = bits;
-    cache->used |= UINT32_C(1) << i;
-}
-
-void dirty_log_mark(const DirtyLog *log, DirtyLogCache *cache, uint64_t gpa, uint64_t len)
-{
-    uint64_t page = gpa >> DIRTY_LOG_PAGE_BITS, last, word;
+    DirtyLogCache cache = { 0 };
+    uint64_t page = gpa >> DIRTY_LOG_PAGE_BITS, last;
 
     if (!len || page >= log->n_pages) {
         return;
     }
     last = MIN((gpa + (len - 1)) >> DIRTY_LOG_PAGE_BITS, log->n_pages - 1);
-    for (word = page / WORD_BITS; word <= last / WORD_BITS; word++) {
-        uint64_t bits = UINT64_MAX << page % WORD_BITS;
+    while (page <= last) {
+        const uint64_t end_of_word = page | (DIRTY_LOG_WORD_BITS - 1);
 
-        if (word == last / WORD_BITS) {
-            bits &= UINT64_MAX >> (WORD_BITS - 1 - last % WORD_BITS);
-        }
-        mark_bits(log, cache, word, bits);
-        page = 0;       /* of the next word: from its first bit on */
+        dirty_log_mark_word(log, &cache, page, MIN(last, end_of_word));
+        page = end_of_word + 1;
     }
-}
-
-void dirty_log_flush(const DirtyLog *log, DirtyLogCache *cache)
-{
-    while (cache->used) {
-        flush_entry(log, cache, (unsigned int)__builtin_ctz(cache->used));
-    }
+    dirty_log_flush(log, &cache);
 }

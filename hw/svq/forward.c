@@ -3,14 +3,17 @@
  * The burst loops: the way of a buffer from the guest's ring to the shadow ring and back.
  *
  * How it works.  Each loop is written once, as a function that is always inlined and takes
- * the format of both rings as constants; the four pairs of formats are compiled from it.  So
- * there is no indirect call, no format test, no allocation, no lock and no atomic
- * read-modify-write for a buffer; and for a burst one publication, one full fence (inside
- * vring_*_needs_*), one decision whether to notify, one system call at most.
+ * the format of both rings as constants; what is needed is compiled from it.  So there is no
+ * indirect call, no format test, no allocation, no lock and no atomic read-modify-write for a
+ * buffer; and for a burst one publication, one full fence (inside vring_*_needs_*), one decision
+ * whether to notify, one system call at most.
+ *
+ * Most buffers have one descriptor.  forward_plain() moves those, all in registers, until it meets
+ * another kind; forward_any() goes on from there to the end of the burst.  On the way back IN_ORDER
+ * has loops of its own, and so has dirty logging.
  *
  * Threads: the queue's owner.  The memory map is read under RCU; what is learnt from it
- * is dead at the end of the burst, but for the last hit, which is kept together with the
- * map's generation and not followed unless that is the same.
+ * is dead at the end of the burst.
  */
 #include "shadow-virtqueue-internal.h"
 
@@ -46,13 +49,13 @@ static __attribute__((cold, noinline)) int split_segment(ShadowVirtqueue *svq,
 }
 
 /*
- * Translates svq->segments, of which there are @n, in place.  Returns their number, which is
- * larger if one straddles regions; -EPROTO.
+ * Finds out what the device calls @seg[0..n), which is svq->segments.  Returns their number, which
+ * is larger if one straddles regions; -EPROTO.
  */
-VRING_INLINE int translate_chain(ShadowVirtqueue *svq, const MemoryMap *map, int n,
-                                 uint64_t *bytes)
+VRING_INLINE int translate_chain(ShadowVirtqueue *svq, const MemoryMap *map,
+                                 const VringSegment *seg, int n, uint64_t *bytes)
 {
-    VringSegment *seg = svq->segments;
+    uint64_t *const addrs = svq->addrs;
     uint64_t total = 0;
     int i;
 
@@ -66,7 +69,7 @@ VRING_INLINE int translate_chain(ShadowVirtqueue *svq, const MemoryMap *map, int
             }
             range = memory_map_find(map, seg[i].addr, seg[i].len);
         }
-        seg[i].addr += range->iova_delta;
+        addrs[i] = seg[i].addr + range->iova_delta;
         total += seg[i].len;
     }
     if (G_UNLIKELY(total > UINT32_MAX)) {
@@ -77,7 +80,7 @@ VRING_INLINE int translate_chain(ShadowVirtqueue *svq, const MemoryMap *map, int
     return n;
 }
 
-/* What a burst of offering has come to. */
+/* What a burst of offering has come to that is not plain. */
 typedef struct Offering {
     const MemoryMap *map;
     unsigned int done;      /* buffers */
@@ -85,19 +88,19 @@ typedef struct Offering {
 } Offering;
 
 /*
- * Forwards what is available: at most @max buffers of one descriptor each, for which there is room.
- * Returns 1: there may be more, but of another kind; 0: there is none; -EPROTO.
+ * Forwards what is available, as long as it is buffers of one descriptor each for which there is
+ * room; *@done of them, with *@bytes.  Returns 1: there may be more, but of another kind; 0: there
+ * is none; -EPROTO.
  */
 VRING_INLINE int forward_plain(ShadowVirtqueue *svq, const bool guest_packed,
-                               const bool shadow_packed, const bool in_order, Offering *offering)
+                               const bool shadow_packed, const MemoryMap *map, unsigned int *done,
+                               uint64_t *bytes)
 {
     VringDevice *guest = &svq->guest;
     VringDriver *shadow = &svq->shadow;
     VringAdding adding = vring_driver_begin_adding(shadow, shadow_packed);
-    const MemoryMap *map = offering->map;
     VringTaking taking;
     unsigned int max, n;
-    uint64_t bytes = 0;
     int ret = vring_device_begin_taking(guest, guest_packed, SVQ_BURST, &taking);
 
     if (ret < 0 || (!guest_packed && ret == 0)) {
@@ -121,15 +124,14 @@ VRING_INLINE int forward_plain(ShadowVirtqueue *svq, const bool guest_packed,
         if (G_UNLIKELY(!range)) {
             break;
         }
-        bytes += seg.len;
-        seg.addr += range->iova_delta;
-        vring_driver_add_one(shadow, shadow_packed, in_order, &adding, seg, buffer.id, 0, 0);
+        *bytes += seg.len;
+        vring_driver_add_one(shadow, shadow_packed, &adding, seg,
+                             seg.addr + range->iova_delta, buffer.id, 0, 0);
         vring_device_accept(guest, guest_packed, NULL, &taking, &buffer);
     }
     vring_device_end_taking(guest, guest_packed, &taking);
     vring_driver_end_adding(shadow, shadow_packed, &adding, n);
-    offering->done = n;
-    offering->bytes = bytes;
+    *done = n;
     if (n == max) {
         return guest_packed || guest->avail_idx != guest->avail_seen;
     }
@@ -146,27 +148,28 @@ VRING_INLINE int forward_any(ShadowVirtqueue *svq, const bool guest_packed,
     VringDevice *guest = &svq->guest;
     VringDriver *shadow = &svq->shadow;
     VringAdding adding = vring_driver_begin_adding(shadow, shadow_packed);
-    const bool in_order = shadow->in_order;
+    const MemoryMap *map = offering->map;
+    VringDeviceOrder *const reorder = svq->guest.order;
+    VringSegment *const seg = svq->segments;
     VringTaking taking;
     VringAvailable buffer;
-    uint64_t bytes = 0;
+    uint64_t bytes = 0, total = 0;
     bool full = false;
-    unsigned int i;
-    int n = vring_device_begin_taking(guest, guest_packed, SVQ_BURST, &taking);
-    const unsigned int max = MIN(guest_packed ? SVQ_BURST : (unsigned int)n,
-                                 svq->burst_limit - offering->done);
+    unsigned int max, i;
+    /* Of what is known already: the driver's index was read in this burst, and not twice. */
+    int n = vring_device_begin_taking(guest, guest_packed, 0, &taking);
 
+    max = MIN(guest_packed ? SVQ_BURST : (unsigned int)n, svq->burst_limit - offering->done);
     for (i = 0; i < max; i++) {
         n = vring_device_peek(guest, guest_packed, &taking, &buffer);
         if (n <= 0) {
             break;
         }
-        n = vring_device_peek_chain(guest, guest_packed, &taking, offering->map, svq->segments,
-                                    SVQ_MAX_TABLE, &buffer);
+        n = vring_device_peek_chain(guest, guest_packed, &taking, map, seg, SVQ_MAX_TABLE, &buffer);
         if (n < 0) {
             break;
         }
-        n = translate_chain(svq, offering->map, n, &bytes);
+        n = translate_chain(svq, map, seg, n, &bytes);
         if (n < 0) {
             break;
         }
@@ -175,14 +178,15 @@ VRING_INLINE int forward_any(ShadowVirtqueue *svq, const bool guest_packed,
             full = true;
             break;
         }
-        offering->bytes += bytes;
-        vring_driver_add_next(shadow, shadow_packed, in_order, &adding, svq->segments,
-                              (unsigned int)n, buffer.id);
-        vring_device_accept(guest, guest_packed, guest->order, &taking, &buffer);
+        total += bytes;
+        vring_driver_add_next(shadow, shadow_packed, &adding, seg, svq->addrs, 1, (unsigned int)n,
+                              buffer.id);
+        vring_device_accept(guest, guest_packed, reorder, &taking, &buffer);
     }
     vring_device_end_taking(guest, guest_packed, &taking);
     vring_driver_end_adding(shadow, shadow_packed, &adding, i);
     offering->done += i;
+    offering->bytes += total;
     return n < 0 ? n : full;
 }
 
@@ -227,46 +231,53 @@ static __attribute__((cold, noinline)) void offer_stopped(ShadowVirtqueue *svq, 
 }
 
 VRING_INLINE unsigned int offer_burst(ShadowVirtqueue *svq, const bool guest_packed,
-                                      const bool shadow_packed, const bool in_order)
+                                      const bool shadow_packed)
 {
+    const MemoryMap *map = rcu_dereference(*svq->map);
     VringDriver *shadow = &svq->shadow;
-    Offering offering = { .map = rcu_dereference(*svq->map) };
+    unsigned int done = 0;
+    uint64_t bytes = 0;
     int ret;
 
     if (shadow->num_free < svq->need_room) {
         return 0;
     }
     svq->need_room = 1;
-    ret = forward_plain(svq, guest_packed, shadow_packed, in_order, &offering);
-    if (ret > 0) {
-        ret = offering.done < svq->burst_limit ? forward_any_of[guest_packed][shadow_packed](svq, &offering)
-                                        : 0;
+    ret = forward_plain(svq, guest_packed, shadow_packed, map, &done, &bytes);
+    if (G_UNLIKELY(ret > 0)) {
+        Offering offering = { map, done, bytes };
+
+        ret = done < svq->burst_limit ? forward_any_of[guest_packed][shadow_packed](svq, &offering)
+                                      : 0;
+        done = offering.done;
+        bytes = offering.bytes;
     }
-    if (offering.done) {
+    if (done) {
         vring_driver_publish(shadow, shadow_packed);
+        svq_counter_add(&svq->counters.buffers, done);
+        svq_counter_add(&svq->counters.bytes, bytes);
         if (vring_driver_needs_kick(shadow, shadow_packed)) {
             svq_kick_device(svq, shadow_packed);
             svq_counter_add(&svq->counters.kicks_sent, 1);
         } else {
             svq_counter_add(&svq->counters.kicks_suppressed, 1);
         }
-        svq_counter_add(&svq->counters.bursts, 1);
-        svq_counter_add(&svq->counters.buffers, offering.done);
-        svq_counter_add(&svq->counters.bytes, offering.bytes);
     }
     if (G_UNLIKELY(ret)) {
         offer_stopped(svq, ret);
     }
-    return offering.done;
+    return done;
 }
 
 VRING_INLINE unsigned int return_burst(ShadowVirtqueue *svq, const bool guest_packed,
                                        const bool shadow_packed, const bool in_order,
-                                       VringDeviceOrder *reorder, const SvqLogging *logging)
+                                       VringDeviceOrder *reorder, const SvqLogging *logging,
+                                       const DirtyLog *log)
 {
     VringDevice *guest = &svq->guest;
     VringDriver *shadow = &svq->shadow;
     VringPutting putting = vring_device_begin_putting(guest, guest_packed);
+    DirtyLogCache dirty = { 0 };
     VringCollecting collecting;
     unsigned int max, n = 0;
     int ret;
@@ -282,8 +293,8 @@ VRING_INLINE unsigned int return_burst(ShadowVirtqueue *svq, const bool guest_pa
             if (ret <= 0) {
                 break;
             }
-            if (logging) {
-                svq_log_written(svq, logging, &buffer);
+            if (log) {
+                svq_log_written(svq, log, &dirty, &buffer);
             }
             vring_device_put_next(guest, guest_packed, reorder, &putting, buffer.cookie,
                                   buffer.len);
@@ -292,8 +303,8 @@ VRING_INLINE unsigned int return_burst(ShadowVirtqueue *svq, const bool guest_pa
         vring_device_end_putting(guest, guest_packed, &putting);
     }
     if (n) {
-        if (logging) {
-            dirty_log_flush(logging->log, &svq->dirty);
+        if (log) {
+            dirty_log_flush(log, &dirty);
         }
         svq_counter_add(&svq->counters.returned, n);
         svq_publish_to_guest(svq, guest_packed, logging);
@@ -304,24 +315,28 @@ VRING_INLINE unsigned int return_burst(ShadowVirtqueue *svq, const bool guest_pa
     return n;
 }
 
-/* Compiled twice: who neither logs nor reorders pays nothing for it but this question. */
+/* Compiled thrice: who neither logs nor reorders pays nothing for it but these questions. */
 VRING_INLINE unsigned int return_burst_as_needed(ShadowVirtqueue *svq, const bool guest_packed,
                                                  const bool shadow_packed, const bool in_order)
 {
     const SvqLogging *logging = rcu_dereference(*svq->logging);
-    VringDeviceOrder *reorder = svq->guest.order;
+    VringDeviceOrder *reorder = in_order ? NULL : svq->guest.order;
+    const DirtyLog *log = logging && logging->data ? logging->log : NULL;
 
-    if (G_UNLIKELY(logging || reorder)) {
-        return return_burst(svq, guest_packed, shadow_packed, in_order, reorder, logging);
+    if (G_UNLIKELY(reorder)) {
+        return return_burst(svq, guest_packed, shadow_packed, in_order, reorder, logging, log);
     }
-    return return_burst(svq, guest_packed, shadow_packed, in_order, NULL, NULL);
+    if (G_UNLIKELY(log)) {
+        return return_burst(svq, guest_packed, shadow_packed, in_order, NULL, logging, log);
+    }
+    return return_burst(svq, guest_packed, shadow_packed, in_order, NULL, logging, NULL);
 }
 
 /* Named guest_shadow. */
 
 static unsigned int offer_split_split(ShadowVirtqueue *svq)
 {
-    return offer_burst(svq, false, false, false);
+    return offer_burst(svq, false, false);
 }
 
 static unsigned int return_split_split(ShadowVirtqueue *svq)
@@ -329,9 +344,14 @@ static unsigned int return_split_split(ShadowVirtqueue *svq)
     return return_burst_as_needed(svq, false, false, false);
 }
 
+static unsigned int return_split_split_in_order(ShadowVirtqueue *svq)
+{
+    return return_burst_as_needed(svq, false, false, true);
+}
+
 static unsigned int offer_split_packed(ShadowVirtqueue *svq)
 {
-    return offer_burst(svq, false, true, false);
+    return offer_burst(svq, false, true);
 }
 
 static unsigned int return_split_packed(ShadowVirtqueue *svq)
@@ -339,9 +359,14 @@ static unsigned int return_split_packed(ShadowVirtqueue *svq)
     return return_burst_as_needed(svq, false, true, false);
 }
 
+static unsigned int return_split_packed_in_order(ShadowVirtqueue *svq)
+{
+    return return_burst_as_needed(svq, false, true, true);
+}
+
 static unsigned int offer_packed_split(ShadowVirtqueue *svq)
 {
-    return offer_burst(svq, true, false, false);
+    return offer_burst(svq, true, false);
 }
 
 static unsigned int return_packed_split(ShadowVirtqueue *svq)
@@ -349,49 +374,19 @@ static unsigned int return_packed_split(ShadowVirtqueue *svq)
     return return_burst_as_needed(svq, true, false, false);
 }
 
-static unsigned int offer_packed_packed(ShadowVirtqueue *svq)
-{
-    return offer_burst(svq, true, true, false);
-}
-
-static unsigned int return_packed_packed(ShadowVirtqueue *svq)
-{
-    return return_burst_as_needed(svq, true, true, false);
-}
-
-static unsigned int offer_split_split_in_order(ShadowVirtqueue *svq)
-{
-    return offer_burst(svq, false, false, true);
-}
-
-static unsigned int return_split_split_in_order(ShadowVirtqueue *svq)
-{
-    return return_burst_as_needed(svq, false, false, true);
-}
-
-static unsigned int offer_split_packed_in_order(ShadowVirtqueue *svq)
-{
-    return offer_burst(svq, false, true, true);
-}
-
-static unsigned int return_split_packed_in_order(ShadowVirtqueue *svq)
-{
-    return return_burst_as_needed(svq, false, true, true);
-}
-
-static unsigned int offer_packed_split_in_order(ShadowVirtqueue *svq)
-{
-    return offer_burst(svq, true, false, true);
-}
-
 static unsigned int return_packed_split_in_order(ShadowVirtqueue *svq)
 {
     return return_burst_as_needed(svq, true, false, true);
 }
 
-static unsigned int offer_packed_packed_in_order(ShadowVirtqueue *svq)
+static unsigned int offer_packed_packed(ShadowVirtqueue *svq)
 {
-    return offer_burst(svq, true, true, true);
+    return offer_burst(svq, true, true);
+}
+
+static unsigned int return_packed_packed(ShadowVirtqueue *svq)
+{
+    return return_burst_as_needed(svq, true, true, false);
 }
 
 static unsigned int return_packed_packed_in_order(ShadowVirtqueue *svq)
@@ -403,21 +398,21 @@ const SvqForward svq_forward[2][2][2] = {
     [false] = {
         [false] = {
             { offer_split_split, return_split_split },
-            { offer_split_split_in_order, return_split_split_in_order },
+            { offer_split_split, return_split_split_in_order },
         },
         [true] = {
             { offer_split_packed, return_split_packed },
-            { offer_split_packed_in_order, return_split_packed_in_order },
+            { offer_split_packed, return_split_packed_in_order },
         },
     },
     [true] = {
         [false] = {
             { offer_packed_split, return_packed_split },
-            { offer_packed_split_in_order, return_packed_split_in_order },
+            { offer_packed_split, return_packed_split_in_order },
         },
         [true] = {
             { offer_packed_packed, return_packed_packed },
-            { offer_packed_packed_in_order, return_packed_packed_in_order },
+            { offer_packed_packed, return_packed_packed_in_order },
         },
     },
 };

@@ -20,14 +20,14 @@
  * Elements that a guest's buffer may have by way of an indirect table.  A table longer than
  * the queue breaks the specification (2.7.5.3.1), but drivers of short queues do that.
  */
-#define SVQ_MAX_TABLE 1024
+#define SVQ_MAX_TABLE 512
 
 /* Elements of a buffer that may straddle memory regions, or a guest could keep us busy. */
 #define SVQ_MAX_STRADDLES 64
 
 /* Written by the owner with relaxed stores, read by anybody: as ShadowVirtqueueCounters. */
 typedef struct SvqCounters {
-    _Atomic uint64_t buffers, returned, bytes, bursts;
+    _Atomic uint64_t buffers, returned, bytes;
     _Atomic uint64_t kicks_sent, kicks_suppressed, calls_sent, calls_suppressed;
     _Atomic uint64_t polls_hit, polls_missed, full, errors;
 } SvqCounters;
@@ -35,13 +35,14 @@ typedef struct SvqCounters {
 struct ShadowVirtqueue {
     /* Constant while started. */
     char *name;
-    unsigned int (*offer)(ShadowVirtqueue *svq);        /* of the four format pairs, ours */
+    unsigned int (*offer)(ShadowVirtqueue *svq);        /* of svq_forward, ours */
     unsigned int (*give_back)(ShadowVirtqueue *svq);
     AioContext *ctx;
     MemoryMap *const *map;
     SvqLogging *const *logging;
-    VringSegment *segments;         /* scratch of one buffer */
-    unsigned int max_segments;      /* room in @segments: more, for buffers that straddle */
+    VringSegment *segments;         /* scratch of one buffer: its elements ... */
+    uint64_t *addrs;                /* ... and what the device calls their addresses */
+    unsigned int max_segments;      /* room in both: more, for buffers that straddle */
     EventNotifier device_kick, device_call;
     void *doorbell;                 /* NULL: device_kick */
     uint16_t index;
@@ -63,8 +64,6 @@ struct ShadowVirtqueue {
     unsigned int need_room;         /* shadow descriptors that the next buffer takes, if known */
     unsigned int burst_limit;       /* SVQ_BURST, or less while a neighbour has light work */
     unsigned int light_bursts;      /* that were short of SVQ_SHARED_BURST, in a row */
-
-    DirtyLogCache dirty;            /* empty but within a burst */
 
     _Alignas(SVQ_CACHE_LINE) VringDevice guest;
     _Alignas(SVQ_CACHE_LINE) VringDriver shadow;
@@ -115,16 +114,32 @@ void svq_break(ShadowVirtqueue *svq, const char *side, const VringError *error);
 
 /* forward-log.c, while @logging is on.  Owner. */
 
+/* Out of line, in the log when it returns: what the device wrote of any @buffer. */
+void svq_log_written_pieces(const ShadowVirtqueue *svq, const DirtyLog *log,
+                            const VringCollected *buffer);
+
 /* The device wrote what it says of @buffer.  In the log when dirty_log_flush() returns. */
-void svq_log_written(ShadowVirtqueue *svq, const SvqLogging *logging, const VringCollected *buffer);
+VRING_INLINE void svq_log_written(const ShadowVirtqueue *svq, const DirtyLog *log,
+                                  DirtyLogCache *dirty, const VringCollected *buffer)
+{
+    const VringSegment *first = &svq->shadow.mirror[buffer->id];
+
+    if (first->flags == VRING_DESC_F_WRITE && buffer->len - 1 < first->len) {
+        dirty_log_mark(log, dirty, first->addr, buffer->len);
+    } else if (buffer->len) {
+        const VringCollected copy = *buffer;
+
+        svq_log_written_pieces(svq, log, &copy);
+    }
+}
 
 /* In the log when they return: */
 
 /* What was put in the guest's ring since the last time, and published. */
-void svq_log_used(ShadowVirtqueue *svq, const SvqLogging *logging);
+void svq_log_used(const ShadowVirtqueue *svq, const SvqLogging *logging);
 
 /* Our wish for kicks was written. */
-void svq_log_kick_wish(ShadowVirtqueue *svq, const SvqLogging *logging);
+void svq_log_kick_wish(const ShadowVirtqueue *svq, const SvqLogging *logging);
 
 /* Owner.  Publishes what was put in the guest's ring and calls the guest if it wants that. */
 VRING_INLINE void svq_publish_to_guest(ShadowVirtqueue *svq, const bool packed,

@@ -223,8 +223,14 @@ static bool polled(ShadowVirtqueue *svq, bool hit, bool polling, bool again)
 static bool kick_poll(void *opaque)
 {
     ShadowVirtqueue *svq = opaque;
-    bool hit = had_turn(svq, shadow_virtqueue_offer(svq));
+    /* Then kick_poll_end() has left kicks off. */
+    const bool waited = !svq->kick_polled && waits_for_room(svq);
+    const bool hit = had_turn(svq, shadow_virtqueue_offer(svq));
 
+    /* A control queue may see only now that commands of ours are through. */
+    if (waited && !hit && svq_is_running(svq) && !waits_for_room(svq)) {
+        aio_bh_schedule(svq->ctx, &svq->work);
+    }
     return polled(svq, hit, svq->kick_polled, false);
 }
 
@@ -333,6 +339,7 @@ static void cleanup_rings(ShadowVirtqueue *svq)
     vring_device_cleanup(&svq->guest);
     vring_driver_cleanup(&svq->shadow);
     g_clear_pointer(&svq->segments, g_free);
+    g_clear_pointer(&svq->addrs, g_free);
 }
 
 /* Adds a handler for @notifier; without a descriptor the loop polls for ever. */
@@ -446,6 +453,7 @@ int shadow_virtqueue_start(ShadowVirtqueue *svq, const ShadowVirtqueueConfig *co
     svq->logging = config->logging ? config->logging : &no_logging;
     svq->max_segments = MAX(config->guest.num, SVQ_MAX_TABLE) + SVQ_MAX_STRADDLES;
     svq->segments = g_new(VringSegment, svq->max_segments);
+    svq->addrs = g_new(uint64_t, svq->max_segments);
     svq->guest_kick.fd = config->guest_kick_fd;
     svq->guest_call.fd = config->guest_call_fd;
     svq->guest_err.fd = config->guest_err_fd;
@@ -646,14 +654,17 @@ static uint64_t read_counter(const _Atomic uint64_t *counter)
 ShadowVirtqueueCounters shadow_virtqueue_get_counters(const ShadowVirtqueue *svq)
 {
     const SvqCounters *c = &svq->counters;
+    const uint64_t kicks_sent = read_counter(&c->kicks_sent);
+    const uint64_t kicks_suppressed = read_counter(&c->kicks_suppressed);
 
     return (ShadowVirtqueueCounters){
         .buffers = read_counter(&c->buffers),
         .returned = read_counter(&c->returned),
         .bytes = read_counter(&c->bytes),
-        .bursts = read_counter(&c->bursts),
-        .kicks_sent = read_counter(&c->kicks_sent),
-        .kicks_suppressed = read_counter(&c->kicks_suppressed),
+        /* Each is sent a kick for, or not. */
+        .bursts = kicks_sent + kicks_suppressed,
+        .kicks_sent = kicks_sent,
+        .kicks_suppressed = kicks_suppressed,
         .calls_sent = read_counter(&c->calls_sent),
         .calls_suppressed = read_counter(&c->calls_suppressed),
         .polls_hit = read_counter(&c->polls_hit),

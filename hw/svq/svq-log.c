@@ -47,13 +47,11 @@ static void logging_free(SvqLogging *logging)
 
 void svq_device_log_all_memory(SvqDevice *dev)
 {
-    DirtyLogCache cache = { 0 };
     unsigned int i;
 
     for (i = 0; i < dev->map->n; i++) {
-        dirty_log_mark(dev->log, &cache, dev->map->ranges[i].gpa, dev->map->ranges[i].size);
+        dirty_log_mark_many(dev->log, dev->map->ranges[i].gpa, dev->map->ranges[i].size);
     }
-    dirty_log_flush(dev->log, &cache);
 }
 
 void svq_device_update_logging(SvqDevice *dev)

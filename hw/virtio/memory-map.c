@@ -144,25 +144,22 @@ static bool regions_disjoint(MemoryRegion *const *sorted, unsigned int n, GError
 }
 
 /* Bytes of @range within granule @g. */
-static uint64_t overlap(const MemoryMap *map, const MemoryRange *range, uint64_t g)
+static uint64_t overlap(const MemoryMap *map, uint64_t g, const MemoryRange *range)
 {
     const uint64_t first = map->base + (g << map->granule_bits);
-    const uint64_t last = first + ((UINT64_C(1) << map->granule_bits) - 1);
-    const uint64_t range_last = range->gpa + (range->size - 1);
+    const uint64_t bytes = UINT64_C(1) << map->granule_bits;
+    const uint64_t last = first > UINT64_MAX - (bytes - 1) ? UINT64_MAX : first + (bytes - 1);
+    const uint64_t end = range->gpa + (range->size - 1);
 
-    if (range->gpa > last || range_last < first) {
-        return 0;
-    }
-    return MIN(range_last, last) - MAX(range->gpa, first) + 1;
+    return range->gpa > last || end < first ? 0 : MIN(end, last) - MAX(range->gpa, first) + 1;
 }
 
 /* Notes for each granule the range that has most of it. */
 static void cut_into_granules(MemoryMap *map)
 {
-    const MemoryRange *first = &map->ranges[0], *last = &map->ranges[MAX(map->n, 1) - 1];
-    const uint64_t span = map->n ? last->gpa + (last->size - 1) - first->gpa : 0;
     const uint64_t most = MAX(MIN_GRANULES, (uint64_t)map->n * GRANULES_PER_RANGE);
-    unsigned int i;
+    const MemoryRange *first = map->ranges, *last = &map->ranges[map->n - 1], *range;
+    const uint64_t span = last->gpa + (last->size - 1) - first->gpa;
     uint64_t g;
 
     map->base = first->gpa;
@@ -174,13 +171,11 @@ static void cut_into_granules(MemoryMap *map)
     for (g = 0; g < map->n_granules; g++) {
         map->granules[g] = first;
     }
-    for (i = 0; i < map->n; i++) {
-        const MemoryRange *range = &map->ranges[i];
-        const uint64_t range_last = range->gpa + (range->size - 1);
+    for (range = first; range <= last; range++) {
+        const uint64_t start = range->gpa - map->base, end = start + (range->size - 1);
 
-        for (g = (range->gpa - map->base) >> map->granule_bits;
-             g <= (range_last - map->base) >> map->granule_bits; g++) {
-            if (overlap(map, range, g) > overlap(map, map->granules[g], g)) {
+        for (g = start >> map->granule_bits; g <= end >> map->granule_bits; g++) {
+            if (overlap(map, g, range) > overlap(map, g, map->granules[g])) {
                 map->granules[g] = range;
             }
         }
@@ -189,7 +184,6 @@ static void cut_into_granules(MemoryMap *map)
 
 MemoryMap *memory_map_new(MemoryRegion *const *regions, unsigned int n, GError **errp)
 {
-    static uint64_t generations;    /* main thread */
     g_autofree MemoryRegion **sorted = NULL;
     unsigned int i;
     MemoryMap *map;
@@ -209,7 +203,6 @@ MemoryMap *memory_map_new(MemoryRegion *const *regions, unsigned int n, GError *
     }
 
     map = g_new0(MemoryMap, 1);
-    map->generation = ++generations;
     map->n = n;
     map->identity = true;
     map->ranges = g_new0(MemoryRange, MAX(n, 1));
@@ -224,7 +217,9 @@ MemoryMap *memory_map_new(MemoryRegion *const *regions, unsigned int n, GError *
         map->identity &= map->ranges[i].iova_delta == 0;
     }
     map->regions = g_steal_pointer(&sorted);
-    cut_into_granules(map);
+    if (n) {
+        cut_into_granules(map);
+    }
     return map;
 }
 
@@ -305,19 +300,4 @@ void *memory_map_host_of_iova(const MemoryMap *map, uint64_t iova, uint64_t size
         }
     }
     return NULL;
-}
-
-uint64_t memory_map_gpa_of_iova(const MemoryMap *map, uint64_t iova)
-{
-    unsigned int i;
-
-    for (i = 0; i < map->n; i++) {
-        const MemoryRange *range = &map->ranges[i];
-        uint64_t gpa = iova - range->iova_delta;
-
-        if (gpa - range->gpa < range->size) {
-            return gpa;
-        }
-    }
-    return UINT64_MAX;
 }

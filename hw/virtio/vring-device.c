@@ -211,11 +211,12 @@ static bool fetch_entry(const MemoryMap *map, uint64_t addr, uint64_t *desc_addr
 }
 
 int vring_device_peek_table(VringDevice *vr, const MemoryMap *map, uint32_t idx, uint64_t addr,
-                            uint32_t len, VringSegment *seg, unsigned int n, unsigned int max)
+                            uint32_t len, VringSegment *seg, unsigned int n, unsigned int max,
+                            uint32_t *writes)
 {
     const bool packed = vr->packed;
     const uint32_t n_entries = len / sizeof(VringDesc);
-    uint32_t written = n ? seg[n - 1].flags : 0;
+    uint32_t written = *writes;
     uint32_t i = 0, seen;
 
     if (!vr->indirect) {
@@ -264,6 +265,7 @@ int vring_device_peek_table(VringDevice *vr, const MemoryMap *map, uint32_t idx,
 
         /* A packed table has no links: its entries follow one another to its end. */
         if (packed ? ++i == n_entries : !(flags & VRING_DESC_F_NEXT)) {
+            *writes = written;
             return (int)n;
         }
         if (!packed) {

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * What a virtqueue in the driver's role does now and then: start, stop, indirect tables,
- * batches of a device that works in order.
+ * What a virtqueue in the driver's role does now and then: start, stop, indirect tables.
  */
 #include "hw/virtio/vring-driver.h"
 
@@ -67,7 +66,8 @@ void vring_driver_cleanup(VringDriver *vr)
 }
 
 VringSegment vring_driver_write_table(VringDriver *vr, bool packed, uint32_t id,
-                                      const VringSegment *seg, unsigned int n, uint32_t *writable)
+                                      const VringSegment *seg, const uint64_t *addrs,
+                                      size_t step, unsigned int n, uint32_t *writable)
 {
     const size_t first = (size_t)id * VRING_INDIRECT_MAX;
     VringDesc *table = vr->tables + first;
@@ -77,7 +77,7 @@ VringSegment vring_driver_write_table(VringDriver *vr, bool packed, uint32_t id,
     for (i = 0; i < n; i++) {
         uint32_t flags = seg[i].flags;
 
-        le64_store(&table[i].addr, seg[i].addr);
+        le64_store(&table[i].addr, addrs[i * step]);
         if (packed) {
             le64_store(&table[i].meta, vring_packed_meta(seg[i].len, 0, flags));
         } else {

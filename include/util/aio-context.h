@@ -52,6 +52,7 @@ typedef struct AioPollParams {
     int64_t grow;       /* factor when polling was too short; 0: 2 */
     int64_t shrink;     /* divisor when polling is in vain on average; 0: back to no polling */
     int64_t weight;     /* the newest event counts 1/2^weight in that average; 0: 3 */
+    int64_t nap_ns;     /* while there is work now and then: sleep this long between polls; 0: no */
 } AioPollParams;
 
 #define AIO_POLL_PARAMS_DEFAULT ((AioPollParams){ .max_ns = 32768 })

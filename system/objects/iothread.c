@@ -8,7 +8,7 @@
 #include "util/iothread.h"
 
 typedef struct IothreadConfig {
-    int64_t poll_max_ns, poll_grow, poll_shrink;
+    int64_t poll_max_ns, poll_grow, poll_shrink, poll_nap_ns;
     cpu_set_t cpus;             /* empty: any */
     int64_t unused;             /* what QEMU has and we do not need */
 } IothreadConfig;
@@ -83,6 +83,8 @@ static const Property iothread_properties[] = {
                  "factor by which too short a polling time grows; 0: 2 (0)"),
     PROPERTY_INT("poll-shrink", IothreadConfig, poll_shrink, 0, INT64_MAX,
                  "divisor of a polling time spent in vain; 0: back to none (0)"),
+    PROPERTY_INT("poll-nap-ns", IothreadConfig, poll_nap_ns, 0, INT64_MAX,
+                 "while there is work: nanoseconds that it sleeps between polls; 0: none (0)"),
     { .name = "cpu-affinity", .type = &property_cpus,
       .offset = PROPERTY_OFFSET(IothreadConfig, cpus, cpu_set_t),
       .help = "CPUs where it may run, such as 1 or 0-1 or 0-1,,4 (any)" },
@@ -118,6 +120,7 @@ static bool iothread_create(Objects *objects, Object *object, GError **errp)
         .max_ns = config->poll_max_ns,
         .grow = config->poll_grow,
         .shrink = config->poll_shrink,
+        .nap_ns = config->poll_nap_ns,
     };
 
     object->instance = iothread_new(object->id, &poll,

@@ -152,6 +152,12 @@ class Testpmd:
         return PortStats(*(tuple(packets.get((way, queue), 0) for queue in range(self.queues))
                            for way in ('rx', 'tx')))
 
+    def receive_rate(self, seconds: float) -> float:
+        """Packets a second that the port receives, by testpmd's own clock."""
+        self.command('show port stats 0')
+        time.sleep(seconds)
+        return float(_number(r'Rx-pps:\s*(\d+)', self.command('show port stats 0')))
+
     def settled_port_stats(self, quiet_s: float = 0.3) -> PortStats:
         """The driver's counters once they have not moved for `quiet_s`."""
         deadline = time.monotonic() + COMMAND_TIMEOUT_S

@@ -286,7 +286,7 @@ unsigned int control_rig_say_table(ControlRig *rig, uint64_t table, const VringS
         memcpy(control_rig_host(rig, table + i * sizeof(desc)), desc, sizeof(desc));
         writable += seg[i].flags ? seg[i].len : 0;
     }
-    vring_driver_add_one(&rig->driver, rig->guest.packed, false, &adding, whole, rig->said,
+    vring_driver_add_one(&rig->driver, rig->guest.packed, &adding, whole, table, rig->said,
                          VRING_DESC_F_INDIRECT, writable);
     vring_driver_end_adding(&rig->driver, rig->guest.packed, &adding, 1);
     return publish(rig);

@@ -523,6 +523,52 @@ static void test_dirty_log_first(const void *data)
     world_cleanup(&w);
 }
 
+static void poll_until_idle(AioContext *ctx)
+{
+    while (aio_poll(ctx, false)) {
+    }
+}
+
+/*
+ * Polling ends just when a command of ours, for which the guest's had to wait, is through.  The
+ * test is the owner and calls the loop itself, so that the two meet.
+ */
+static void test_polling_ends_when_through(const void *data)
+{
+    const AioPollParams ever = { .max_ns = INT64_MAX }, never = { .max_ns = 0 };
+    ControlRigConfig config = *(const ControlRigConfig *)data;
+    g_autoptr(GError) err = NULL;
+    ControlRig rig;
+    unsigned int c;
+
+    config.ctx = aio_context_new(&err);
+    g_assert_no_error(err);
+    aio_context_set_poll_params(config.ctx, &ever);
+    config.mute = true;
+    control_rig_init(&rig, &config);
+    /* It is attached, and then has work, for which both rings begin to be polled. */
+    aio_poll(config.ctx, true);
+    aio_poll(config.ctx, true);
+    control_queue_begin(rig.svq, control_rig_steps("VLAN_ADD 5\n"));
+    poll_until_idle(config.ctx);
+    control_rig_answer(&rig, control_rig_take_text(&rig, "VLAN_ADD 5"), NET_CTRL_OK);
+    g_assert_true(aio_poll(config.ctx, false));
+    g_assert_cmpuint(rig.through, ==, 1);
+
+    aio_context_set_poll_params(config.ctx, &never);
+    poll_until_idle(config.ctx);
+    c = control_rig_say(&rig, "RX_PROMISC on");
+    poll_until_idle(config.ctx);
+    control_rig_answer(&rig, control_rig_take_text(&rig, "RX_PROMISC on"), NET_CTRL_OK);
+    poll_until_idle(config.ctx);
+    control_rig_hear(&rig, c, NET_CTRL_OK);
+
+    shadow_virtqueue_begin_detach(rig.svq);
+    poll_until_idle(config.ctx);
+    control_rig_cleanup(&rig);
+    aio_context_free(config.ctx);
+}
+
 int main(int argc, char **argv)
 {
     control_rig_test_init(&argc, &argv);
@@ -547,5 +593,7 @@ int main(int argc, char **argv)
     control_rig_test_add("/control-queue-threads/sleeps-when-guest-broke",
                          test_sleeps_when_guest_broke);
     control_rig_test_add("/control-queue-threads/dirty-log-first", test_dirty_log_first);
+    control_rig_test_add("/control-queue-threads/polling-ends-when-through",
+                         test_polling_ends_when_through);
     return g_test_run();
 }

@@ -194,7 +194,6 @@ static void test_maps_share_regions(void)
     MemoryMap *b = memory_map_new(&region, 1, &err);
 
     memory_region_unref(region);
-    g_assert_cmpuint(a->generation, !=, b->generation);
     guest_memory_free(a);
     /* Still mapped. */
     *(uint8_t *)memory_map_host(b, 0xfff, 1) = 1;
@@ -237,6 +236,83 @@ static void test_find_agrees_with_linear_search(void)
     }
 }
 
+/*
+ * The same with lengths, for layouts that are hard for granules: regions of a few bytes, far apart or
+ * side by side, up to the end of all addresses, as many as there may be.  They are of no memory.
+ */
+static void check_layout(Random *random, unsigned int n, uint64_t first, uint64_t step, bool to_top)
+{
+    g_autofree MemoryRegion *regions = g_new0(MemoryRegion, n);
+    g_autofree MemoryRegion **list = g_new(MemoryRegion *, n);
+    g_autoptr(GError) err = NULL;
+    uint64_t gpa = first;
+    unsigned int i, tries;
+    MemoryMap *map;
+
+    for (i = 0; i < n; i++) {
+        regions[i] = (MemoryRegion){
+            .gpa = gpa,
+            .size = 1 + random_u64(random) % step,
+            .iova = random_u64(random),
+            .refs = 2,
+        };
+        if (random_one_in(random, 3) || step == 1) {
+            regions[i].size = step;     /* the next is adjacent */
+        }
+        if (to_top && i == n - 1) {
+            regions[i].gpa = gpa = MAX(gpa, UINT64_MAX - (step - 1));
+            regions[i].size = UINT64_MAX - gpa + 1;
+        }
+        gpa += step * (random_one_in(random, 2) ? 1 : 1 + random_below(random, 64));
+        list[n - 1 - i] = &regions[i];
+    }
+    map = memory_map_new(list, n, &err);
+    g_assert_no_error(err);
+    for (tries = 0; tries < 20000; tries++) {
+        const MemoryRegion *near = &regions[random_below(random, n)];
+        const uint64_t at = near->gpa - 2 + random_u64(random) % (near->size + 4);
+        const uint64_t len = 1 + (random_one_in(random, 2) ? random_below(random, 3)
+                                                           : random_u64(random) % (near->size + 2));
+        const MemoryRange *found = memory_map_find(map, at, len);
+        const MemoryRegion *expected = NULL;
+
+        for (i = (unsigned int)(near - regions) + 5; i-- > 0;) {
+            if (i < n && at - regions[i].gpa < regions[i].size &&
+                len <= regions[i].size - (at - regions[i].gpa)) {
+                expected = &regions[i];
+            }
+            if (&regions[i] + 4 < near) {
+                break;
+            }
+        }
+        if (!expected) {
+            g_assert_null(found);
+        } else {
+            g_assert_nonnull(found);
+            g_assert_cmphex(found->gpa, ==, expected->gpa);
+            g_assert_cmphex(found->iova_delta, ==, expected->iova - expected->gpa);
+        }
+    }
+    memory_map_free(map);
+    rcu_barrier();
+}
+
+static void test_layouts(void)
+{
+    static const unsigned int counts[] = { 1, 2, 3, 31, 32, 33, 1000, MEMORY_MAP_MAX_REGIONS };
+    Random random = { random_seed() };
+    unsigned int i, shift;
+
+    for (i = 0; i < G_N_ELEMENTS(counts); i++) {
+        for (shift = 0; shift < 40; shift += 5) {
+            const uint64_t step = UINT64_C(1) << shift;
+
+            check_layout(&random, counts[i], random_below(&random, 3) * step, step, false);
+            check_layout(&random, counts[i], 16 + random_below(&random, 1000), step, true);
+        }
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -252,5 +328,6 @@ int main(int argc, char **argv)
     g_test_add_func("/memory-map/maps-share-regions", test_maps_share_regions);
     g_test_add_func("/memory-map/find-agrees-with-linear-search",
                     test_find_agrees_with_linear_search);
+    g_test_add_func("/memory-map/layouts", test_layouts);
     return g_test_run();
 }

@@ -11,7 +11,7 @@
 #include <glib.h>
 #include <inttypes.h>
 
-#include "hw/svq/shadow-virtqueue.h"
+#include "../../hw/svq/shadow-virtqueue-internal.h"
 #include "hw/virtio/vring-device.h"
 #include "hw/virtio/vring-driver.h"
 #include "lib/guest.h"
@@ -42,6 +42,7 @@ typedef struct Buffer {
     unsigned int pieces;        /* elements after translation */
     uint16_t id;                /* the device's */
     uint32_t len;               /* that the device wrote */
+    bool plain;                 /* one element in the large region */
     bool device_done;           /* the device has put it */
     bool done;                  /* it was in the guest's hands again, or waits for its order */
 } Buffer;
@@ -64,6 +65,12 @@ typedef struct World {
     uint64_t position;          /* in the guest's ring: of what was given back */
     uint32_t shadow_free;
     bool driver_asleep, device_asleep;
+    bool plain;                 /* for a while all buffers are of one element */
+    VringInflight *record;      /* of the guest's ring */
+    bool killed;                /* not stopped: the record tells where to go on */
+    uint64_t kills;
+    bool lost;                  /* the stop is of a device that nobody can ask */
+    uint64_t batches, long_batches, full_bursts;
     uint64_t overtaken, again;  /* at stops */
 } World;
 
@@ -83,7 +90,7 @@ static uint64_t small_iova(uint64_t gpa)
 static VringSegment element(const Buffer *buffer, unsigned int i)
 {
     uint64_t hash = random_hash(buffer->serial * MAX_CHAIN + i);
-    bool small = hash & 1;
+    bool small = !buffer->plain && hash & 1;
     uint32_t size = small ? SMALL_REGIONS * SMALL_SIZE : LARGE_SIZE;
     uint32_t len = 1 + (uint32_t)(hash >> 8) % (2 * SMALL_SIZE);
 
@@ -135,7 +142,9 @@ static Buffer *buffer_new(World *world)
     Buffer *buffer = g_rc_box_new0(Buffer);
 
     buffer->serial = world->serial;
-    buffer->n = random_between(&world->random, 1, random_one_in(&world->random, 16) ? 18 : 4);
+    buffer->plain = world->plain && !random_one_in(&world->random, 256);
+    buffer->n = buffer->plain ? 1 : random_between(&world->random, 1,
+                                                   random_one_in(&world->random, 16) ? 18 : 4);
     for (;;) {
         buffer->pieces = count_pieces(buffer);
         if (descs(&world->shadow, buffer->pieces) <= world->least_shadow &&
@@ -263,7 +272,7 @@ static void step_offer(World *world)
     bool kicked = after.kicks_sent != before.kicks_sent;
     uint64_t bytes = 0;
 
-    for (i = 0; i < SVQ_BURST; i++) {
+    for (i = 0; i < world->svq->burst_limit; i++) {
         Buffer *buffer = g_queue_peek_head(&world->available);
 
         if (!buffer || descs(&world->shadow, buffer->pieces) > world->shadow_free) {
@@ -278,6 +287,8 @@ static void step_offer(World *world)
         g_queue_push_tail(&world->in_flight, g_rc_box_acquire(buffer));
     }
     g_assert_cmpuint(n, ==, i);
+    world->full_bursts += i == world->svq->burst_limit;
+    g_assert_cmpuint(after.full - before.full, <=, 1);
     g_assert_cmpuint(after.buffers - before.buffers, ==, n);
     g_assert_cmpuint(after.bytes - before.bytes, ==, bytes);
     if (kicked) {
@@ -292,7 +303,7 @@ static void step_return(World *world)
     unsigned int n = shadow_virtqueue_return(world->svq), i;
     bool called = shadow_virtqueue_get_counters(world->svq).calls_sent != calls;
 
-    for (i = 0; i < SVQ_BURST && !g_queue_is_empty(&world->used); i++) {
+    for (i = 0; i < world->svq->burst_limit && !g_queue_is_empty(&world->used); i++) {
         Buffer *buffer = g_queue_pop_head(&world->used);
 
         world->shadow_free += descs(&world->shadow, buffer->pieces);
@@ -349,7 +360,9 @@ static void step_put(World *world)
     }
     buffer = link->data;
     buffer->device_done = true;
-    buffer->len = random_below(&world->random, writable(buffer) + 1);
+    /* A batch tells the length of its last buffer alone: the others are full. */
+    buffer->len = world->shadow.in_order && !random_one_in(&world->random, 16)
+                      ? writable(buffer) : random_below(&world->random, writable(buffer) + 1);
     vring_device_put(&world->device, world->shadow.packed, buffer->id, buffer->len);
     if (!world->shadow.in_order) {
         g_queue_delete_link(&world->taken, link);
@@ -361,8 +374,67 @@ static void step_put(World *world)
     }
 }
 
+/* The used element @at, counted from where the device has published last: writes it, or spoils it. */
+static void rewrite_used(World *world, uint32_t at, const Buffer *buffer)
+{
+    VringDevice *device = &world->device;
+    const uint32_t id = buffer ? buffer->id : 0xffff, len = buffer ? buffer->len : 0xffffffff;
+
+    if (!device->packed) {
+        VringUsedElem *elem = &device->used->ring[(device->used_published + at) & device->mask];
+
+        le32_store(&elem->id, id);
+        le32_store(&elem->len, len);
+    } else {
+        VringDesc *desc = &device->desc[(device->used_published + at) % device->num];
+        uint64_t meta = at ? le64_load(&desc->meta) : device->inflight->held;
+        uint64_t flags = meta >> 48 & ~(uint64_t)VRING_DESC_F_WRITE;
+
+        flags |= buffer && len ? VRING_DESC_F_WRITE : 0;
+        /* A device that skips a descriptor leaves it available. */
+        flags ^= buffer ? 0 : VRING_PACKED_F_USED;
+        meta = vring_packed_meta(len, id, flags);
+        if (at) {
+            le64_store(&desc->meta, meta);
+        } else {
+            device->inflight->held = meta;
+        }
+    }
+}
+
+/* A device that works in order may use many buffers with the element of the last (2.7.9, 2.8.8). */
+static void make_batches(World *world)
+{
+    GList *link = world->put.head;
+    uint32_t at = 0, first = 0, n = 0;
+    bool batch = random_one_in(&world->random, 2);
+
+    for (; link; link = link->next) {
+        const Buffer *buffer = link->data;
+        const uint32_t here = at;
+
+        if (n == 0) {
+            first = here;
+        } else {
+            rewrite_used(world, here, NULL);
+        }
+        n++;
+        at += world->shadow.packed ? descs(&world->shadow, buffer->pieces) : 1;
+        if (!link->next || !batch || buffer->len != writable(buffer) ||
+            random_one_in(&world->random, 256)) {
+            rewrite_used(world, first, buffer);
+            world->batches += n > 1;
+            world->long_batches += n > world->svq->burst_limit;
+            n = 0;
+        }
+    }
+}
+
 static void step_publish_used(World *world)
 {
+    if (world->shadow.in_order) {
+        make_batches(world);
+    }
     vring_device_publish(&world->device, world->shadow.packed);
     vring_device_needs_call(&world->device, world->shadow.packed);
     move_all(&world->put, &world->used);
@@ -402,6 +474,7 @@ static void start(World *world, VringBase base)
     world->shadow_free = world->shadow.num;
     guest_ring_alloc(&world->shadow);
     world->guest.base = base;
+    world->guest.inflight = world->record;
     config = (ShadowVirtqueueConfig){
         .map = &world->guest_map,
         .guest = world->guest,
@@ -426,7 +499,15 @@ static void start(World *world, VringBase base)
 static void model_stop(World *world)
 {
     Buffer *buffer;
+    GList *link;
 
+    if (world->killed) {
+        g_queue_clear(&world->used);
+        /* IN_ORDER: of what was kept back only the dead process knew. */
+        for (link = world->in_flight.head; link && world->guest.in_order; link = link->next) {
+            ((Buffer *)link->data)->done = false;
+        }
+    }
     while ((buffer = g_queue_pop_head(&world->used))) {
         model_return(world, buffer);
         model_settle_oldest(world);
@@ -434,7 +515,8 @@ static void model_stop(World *world)
     g_queue_clear(&world->offered);
     g_queue_clear(&world->taken);
     g_queue_clear(&world->put);
-    while ((buffer = g_queue_peek_tail(&world->in_flight)) && !buffer->done) {
+    while ((buffer = g_queue_peek_tail(&world->in_flight)) && !buffer->done &&
+           (!world->lost || buffer->n_readable < buffer->n)) {
         buffer->device_done = false;
         g_queue_pop_tail(&world->in_flight);
         g_queue_push_head(&world->available, buffer);
@@ -445,7 +527,7 @@ static void model_stop(World *world)
         if (!buffer->done) {
             buffer->len = 0;
             model_return(world, buffer);
-            world->overtaken++;
+            world->overtaken += !world->lost || !world->shadow.in_order;
         }
         model_settle_oldest(world);
     }
@@ -468,10 +550,13 @@ static VringBase stop(World *world)
     uint64_t calls = shadow_virtqueue_get_counters(world->svq).calls_sent;
     VringBase base;
 
+    world->killed = false;
     shadow_virtqueue_detach(world->svq);
     g_assert_cmpuint(shadow_virtqueue_offer(world->svq), ==, 0);
     g_assert_cmpuint(shadow_virtqueue_return(world->svq), ==, 0);
-    shadow_virtqueue_stop(world->svq, false, &base);
+    world->lost = random_one_in(&world->random, 4);
+    shadow_virtqueue_stop(world->svq, world->lost, &base);
+    vring_inflight_clear(world->record);
     model_stop(world);
     check_base(world, base);
     if (shadow_virtqueue_get_counters(world->svq).calls_sent != calls) {
@@ -484,11 +569,57 @@ static VringBase stop(World *world)
     return base;
 }
 
+/* The queue is forgotten, and another goes on from its record. */
+static void kill_and_start(World *world)
+{
+    ShadowVirtqueue *svq = world->svq;
+
+    /* A ring that its driver is just filling up may be taken for another. */
+    step_publish(world);
+    shadow_virtqueue_detach(svq);
+    vring_device_cleanup(&svq->guest);
+    vring_driver_cleanup(&svq->shadow);
+    g_clear_pointer(&svq->segments, g_free);
+    atomic_store(&svq->state, SVQ_QUEUE_STOPPED);
+    shadow_virtqueue_free(svq);
+    vring_device_cleanup(&world->device);
+    guest_ring_free(&world->shadow);
+
+    world->killed = world->lost = true;
+    world->kills++;
+    model_stop(world);
+    world->driver_asleep = world->device_asleep = false;
+    world->svq = shadow_virtqueue_new("model");
+    start(world, world->guest.base);
+    g_assert_cmpstr(world->svq->guest.recovery.discarded, ==, NULL);
+    g_assert_true(shadow_virtqueue_goes_on(world->svq));
+}
+
+/* The pace changes from time to time. */
+static void step_change(World *world)
+{
+    world->plain = random_one_in(&world->random, 2);
+    world->svq->burst_limit = random_one_in(&world->random, 2) ? SVQ_BURST : 16;
+}
+
+/* Of a few moves many at a time. */
+static void step_many(World *world, void (*move)(World *world))
+{
+    uint32_t n = random_one_in(&world->random, 64) ? 200 : 1;
+
+    while (n--) {
+        move(world);
+    }
+}
+
 static void step(World *world)
 {
+    if (random_one_in(&world->random, 1024)) {
+        step_change(world);
+    }
     switch (random_below(&world->random, 32)) {
     case 0 ... 8:
-        step_add(world);
+        step_many(world, step_add);
         break;
     case 9:
         step_publish(world);
@@ -498,11 +629,11 @@ static void step(World *world)
         break;
     case 11 ... 16:
         if (!world->device_asleep) {
-            step_take(world);
+            step_many(world, step_take);
         }
         break;
     case 17 ... 21:
-        step_put(world);
+        step_many(world, step_put);
         break;
     case 22:
         step_publish_used(world);
@@ -522,7 +653,11 @@ static void step(World *world)
         break;
     case 26:
         if (random_one_in(&world->random, 128)) {
-            start(world, stop(world));
+            if (random_one_in(&world->random, 2)) {
+                kill_and_start(world);
+            } else {
+                start(world, stop(world));
+            }
         }
         break;
     default:
@@ -610,6 +745,7 @@ static void run_pair(const Features *guest, const Features *shadow, uint64_t see
     g_autofree World *world = g_new0(World, 1);
     unsigned int i;
 
+    world->record = g_aligned_alloc0(1, vring_inflight_size(MAX_NUM), _Alignof(VringInflight));
     world->random.state = seed;
     world->guest_map = guest_map_new();
     world->device_map = guest_memory_new(&tables, 1);
@@ -619,6 +755,10 @@ static void run_pair(const Features *guest, const Features *shadow, uint64_t see
     /* A device that works in order overtakes nothing. */
     g_assert_true(shadow->in_order ? world->overtaken == 0 : world->overtaken > 0);
     g_assert_cmpuint(world->again, >, 0);
+    g_assert_cmpuint(world->full_bursts, >, 0);
+    g_test_message("kills %" PRIu64 ", full bursts %" PRIu64 ", batches %" PRIu64 ", longer than a burst %" PRIu64,
+                   world->kills, world->full_bursts, world->batches, world->long_batches);
+    g_aligned_free(world->record);
     guest_memory_free(world->guest_map);
     guest_memory_free(world->device_map);
 }

@@ -150,12 +150,12 @@ static void script_free(Script *script)
     g_free(script);
 }
 
-static bool may_put(const Model *m, uint32_t *i, Random *random)
+static bool may_put(const Script *script, const Model *m, uint32_t *i, Random *random)
 {
     if (m->n_taken == 0) {
         return false;
     }
-    *i = random_below(random, m->n_taken);
+    *i = script->world->config.put_in_order ? 0 : random_below(random, m->n_taken);
     return !m->taken[*i].done;
 }
 
@@ -255,7 +255,7 @@ static Op choose_op(Script *script)
         case 9:
         case 10:
         case 11:
-            if (may_put(m, &i, random)) {
+            if (may_put(script, m, &i, random)) {
                 const Taken *taken = &m->taken[i];
 
                 return (Op){ .type = PUT, .id = taken->id,
@@ -538,6 +538,15 @@ int main(int argc, char **argv)
     static const VringConfig packed = { .num = 16, .packed = true };
     static const VringConfig packed_odd = { .num = 7, .packed = true };
     static const VringConfig packed_in_order = { .num = 16, .packed = true, .in_order = true };
+    static const VringConfig split_put_in_order = {
+        .num = 16, .in_order = true, .put_in_order = true,
+    };
+    static const VringConfig packed_put_in_order = {
+        .num = 16, .packed = true, .in_order = true, .put_in_order = true,
+    };
+    static const VringConfig packed_odd_put_in_order = {
+        .num = 7, .packed = true, .in_order = true, .put_in_order = true,
+    };
 
     g_test_init(&argc, &argv, NULL);
     add_tests("split", &split);
@@ -545,5 +554,8 @@ int main(int argc, char **argv)
     add_tests("packed", &packed);
     add_tests("packed-7", &packed_odd);
     add_tests("packed+in_order", &packed_in_order);
+    add_tests("split+put_in_order", &split_put_in_order);
+    add_tests("packed+put_in_order", &packed_put_in_order);
+    add_tests("packed-7+put_in_order", &packed_odd_put_in_order);
     return g_test_run();
 }

@@ -284,11 +284,11 @@ static void test_indirect_takes_one_descriptor(const void *packed)
     Pair pair;
 
     pair_init(&pair, &(VringConfig){ .num = 1, .packed = packed != NULL, .indirect = true });
-    /* Tables pay from three elements on: a ring of one descriptor has room for 16. */
+    /* Tables pay from three elements on: a ring of one descriptor has room for 8. */
     g_assert_false(vring_driver_has_room(&pair.driver, 2));
     go_round(&pair, 3, 4);
-    go_round(&pair, 16, 4);
-    g_assert_false(vring_driver_has_room(&pair.driver, 17));
+    go_round(&pair, VRING_INDIRECT_MAX, 4);
+    g_assert_false(vring_driver_has_room(&pair.driver, VRING_INDIRECT_MAX + 1));
     pair_cleanup(&pair);
 }
 

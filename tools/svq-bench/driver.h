@@ -17,13 +17,9 @@ static inline void bench_driver_add(VringDriver *vr, bool packed, bool indirect,
     VringAdding a = vring_driver_begin_adding(vr, packed);
 
     if (indirect) {
-        uint32_t writable;
-        VringSegment table = vring_driver_write_table(vr, packed, a.free_head, seg, n, &writable);
-
-        vring_driver_add_one(vr, packed, vr->in_order, &a, table, cookie, VRING_DESC_F_INDIRECT,
-                             writable);
+        vring_driver_add_table(vr, packed, &a, seg, &seg->addr, VRING_SEGMENT_STEP, n, cookie);
     } else {
-        vring_driver_add_next(vr, packed, vr->in_order, &a, seg, n, cookie);
+        vring_driver_add_next(vr, packed, &a, seg, &seg->addr, VRING_SEGMENT_STEP, n, cookie);
     }
     vring_driver_end_adding(vr, packed, &a, 1);
 }

@@ -170,6 +170,7 @@ static bool start_queue(Rig *rig, const BenchOptions *options, AioContext *ctx, 
     if (shadow_virtqueue_start(rig->svq, &config, errp) < 0) {
         return false;
     }
+    config.shadow.put_in_order = true;
     if (vring_device_init(&rig->device, &config.shadow) < 0) {
         return fail_vring(errp, "device", &rig->device.error);
     }
@@ -187,6 +188,7 @@ static bool start_direct(Rig *rig, const BenchOptions *options, GError **errp)
         .packed = rig->guest_packed,
         .event_idx = options->event_idx,
         .in_order = options->in_order,
+        .put_in_order = true,
         .indirect = rig->indirect,
         .areas = ring.areas,
         .base = vring_base_start(rig->guest_packed),
@@ -223,6 +225,7 @@ static Rig *rig_alloc(const BenchOptions *options, uint64_t iova_offset, uint64_
     rig->iova_offset = iova_offset;
     /* The device's alone, and so are their cache lines. */
     rig->segments = g_aligned_alloc((segments + 7) / 8, 8 * sizeof(VringSegment), 128);
+    rig->batch = g_new(uint16_t, options->queue_size);
     if (!init_notifiers(rig, errp)) {
         rig_free(rig);
         return NULL;
@@ -304,6 +307,7 @@ void rig_free(Rig *rig)
     g_free(rig->table);
     g_free(rig->writable);
     g_aligned_free(rig->segments);
+    g_free(rig->batch);
     g_aligned_free(rig);
 }
 
@@ -388,7 +392,11 @@ unsigned int rig_device_work_burst(Rig *rig, unsigned int max, bool *call)
         if (!is_expected(rig, (unsigned int)ret, rig->taken)) {
             rig->errors++;
         }
-        vring_device_put(device, packed, id, writable_bytes(rig, rig->taken));
+        if (device->in_order) {
+            rig->batch[n] = id;
+        } else {
+            vring_device_put(device, packed, id, writable_bytes(rig, rig->taken));
+        }
         rig->taken++;
     }
     if (ret < 0) {
@@ -396,6 +404,11 @@ unsigned int rig_device_work_burst(Rig *rig, unsigned int max, bool *call)
     }
     *call = false;
     if (n) {
+        if (device->in_order) {
+            /* All of them are full. */
+            vring_device_put_batch(device, packed, rig->batch, n,
+                                   writable_bytes(rig, rig->taken - 1));
+        }
         vring_device_publish(device, packed);
         *call = vring_device_needs_call(device, packed);
     }

@@ -31,6 +31,7 @@ typedef struct Rig {
     VringSegment *table;            /* elements of the buffers */
     uint32_t *writable;             /* bytes of each that the device may write */
     VringSegment *segments;         /* the device's scratch: what it takes */
+    uint16_t *batch;                /* in order: what it puts back with one used element */
     GuestMemory *memory;            /* the guest's */
     GuestMemory *shadow_memory;     /* the shadow ring's, and its indirect tables; direct: NULL */
     const MemoryMap *device_map;    /* where the device finds indirect tables */

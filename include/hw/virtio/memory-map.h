@@ -50,15 +50,17 @@ typedef struct MemoryRange {
 } MemoryRange;
 
 typedef struct MemoryMap {
-    uint64_t generation;    /* differs between any two maps of this process */
     unsigned int n;         /* regions */
     bool identity;          /* every iova is the gpa */
-    MemoryRange *ranges;    /* sorted by gpa, disjoint; an empty map has one of size 0 */
-    /* What lies where: see memory_map_find(). */
-    uint64_t base;                  /* of the first granule, a gpa */
-    const MemoryRange **granules;   /* for each granule the range to look at first */
+    /*
+     * For each granule, which is 2^granule_bits bytes long, the range to look at first.  There
+     * are some granules for each range, so most of them lie within one range.
+     */
+    uint64_t base;          /* gpa of the first */
     uint64_t n_granules;
-    unsigned int granule_bits;      /* a granule has 2^granule_bits bytes */
+    unsigned int granule_bits;
+    const MemoryRange **granules;
+    MemoryRange *ranges;    /* sorted by gpa, disjoint; an empty map has one of size 0 */
     MemoryRegion **regions; /* as ranges */
     struct rcu_head rcu;
 } MemoryMap;
@@ -90,14 +92,10 @@ static inline bool memory_range_holds(const MemoryRange *range, uint64_t gpa, ui
     return !__builtin_add_overflow(gpa - range->gpa, len, &end) && end <= range->size;
 }
 
-/* memory_map_find() for addresses whose granule does not tell. */
+/* memory_map_find() for addresses whose granule does not tell: a search. */
 const MemoryRange *memory_map_search(const MemoryMap *map, uint64_t gpa, uint64_t len);
 
-/*
- * The range that holds [gpa, gpa + len), or NULL.  Data path: memory is cut into granules, some for
- * each range, so most of them lie within one range.  Only in the others, and where there is no
- * memory, it takes a search.
- */
+/* The range that holds [gpa, gpa + len), or NULL.  Data path. */
 static inline const MemoryRange *memory_map_find(const MemoryMap *map, uint64_t gpa, uint64_t len)
 {
     const uint64_t granule = (gpa - map->base) >> map->granule_bits;
@@ -121,8 +119,5 @@ void *memory_map_host_of_user(const MemoryMap *map, uint64_t user_addr, uint64_t
 
 /* The host address of [iova, iova + size) as a device names it, or NULL. */
 void *memory_map_host_of_iova(const MemoryMap *map, uint64_t iova, uint64_t size);
-
-/* What the guest calls @iova; UINT64_MAX: nothing. */
-uint64_t memory_map_gpa_of_iova(const MemoryMap *map, uint64_t iova);
 
 #endif

@@ -15,10 +15,11 @@
  *
  * Threads: as vring-device.h, which includes this.  Virtio 1.3, sections 2.7 and 2.8.
  */
-#ifndef HW_VIRTIO_VRING_DEVICE_BURST_H
-#define HW_VIRTIO_VRING_DEVICE_BURST_H
-
+#ifndef HW_VIRTIO_VRING_DEVICE_H
+/* This is the middle of that header. */
 #include "hw/virtio/vring-device.h"
+#elif !defined(HW_VIRTIO_VRING_DEVICE_BURST_H)
+#define HW_VIRTIO_VRING_DEVICE_BURST_H
 
 /* Packed: of the buffers taken and not put back, when @taken were taken in all. */
 static inline uint32_t vring_device_descs_in_flight(const VringDevice *vr, uint64_t taken)
@@ -48,6 +49,7 @@ typedef struct VringAvailable {
 VRING_INLINE int vring_device_begin_taking(VringDevice *vr, const bool packed, unsigned int want,
                                            VringTaking *t)
 {
+    const uint16_t known = vr->avail_seen - vr->avail_idx;
     uint16_t seen = vr->avail_seen;
 
     *t = (VringTaking){
@@ -58,12 +60,16 @@ VRING_INLINE int vring_device_begin_taking(VringDevice *vr, const bool packed, u
     if (packed) {
         return (int)(vr->num - vring_device_descs_in_flight(vr, t->taken));
     }
-    if ((uint16_t)(seen - vr->avail_idx) < want) {
+    if (known < want) {
         /* Acquire: pairs with the driver's release of idx after it filled ring and table. */
         seen = le16_load_acquire(&vr->avail->idx);
         if (G_UNLIKELY((uint16_t)(seen - vr->avail_idx) > vr->num)) {
             return vring_fail(&vr->error, "available index jumps further than the queue is long",
                               "2.7.6", vr->avail_idx, seen);
+        }
+        if (G_UNLIKELY((uint16_t)(seen - vr->avail_idx) < known)) {
+            return vring_fail(&vr->error, "available index goes back", "2.7.6", vr->avail_seen,
+                              seen);
         }
         vr->avail_seen = seen;
     }
@@ -178,9 +184,25 @@ VRING_INLINE int vring_device_peek_one(VringDevice *vr, const bool packed, const
     return 1;
 }
 
-/* Out of line: one indirect table (2.7.5.3, 2.8.7), appended to seg[n..]; @idx: for the error. */
+/*
+ * Out of line: one indirect table (2.7.5.3, 2.8.7), appended to seg[n..]; @idx: for the error.
+ * *@writes: as VringAvailable.
+ */
 int vring_device_peek_table(VringDevice *vr, const MemoryMap *map, uint32_t idx, uint64_t addr,
-                            uint32_t len, VringSegment *seg, unsigned int n, unsigned int max);
+                            uint32_t len, VringSegment *seg, unsigned int n, unsigned int max,
+                            uint32_t *writes);
+
+/* The same for @buffer, a copy of which is used so that it need not leave the registers. */
+VRING_INLINE int vring_device_peek_last(VringDevice *vr, const MemoryMap *map, uint32_t idx,
+                                        uint64_t addr, uint32_t len, VringSegment *seg,
+                                        unsigned int n, unsigned int max, VringAvailable *buffer)
+{
+    uint32_t writes = buffer->writes;
+    const int ret = vring_device_peek_table(vr, map, idx, addr, len, seg, n, max, &writes);
+
+    buffer->writes = writes;
+    return ret;
+}
 
 VRING_INLINE int vring_device_peek_chain_split(VringDevice *vr, const VringTaking *t,
                                                const MemoryMap *map, VringSegment *seg,
@@ -203,7 +225,8 @@ VRING_INLINE int vring_device_peek_chain_split(VringDevice *vr, const VringTakin
                 return vring_fail(&vr->error, "descriptor has both INDIRECT and NEXT",
                                   "2.7.5.3.1", i, (uint16_t)flags);
             }
-            return vring_device_peek_table(vr, map, t->idx, addr, len, seg, n, max);
+            return vring_device_peek_last(vr, map, (uint16_t)t->idx, addr, len, seg, n, max,
+                                          buffer);
         }
         if (G_UNLIKELY(len == 0)) {
             return vring_fail(&vr->error, "descriptor of length 0", NULL, i, len);
@@ -258,7 +281,7 @@ VRING_INLINE int vring_device_peek_chain_packed(VringDevice *vr, const VringTaki
             }
             buffer->id = (uint32_t)(meta >> 32) & UINT16_MAX;
             buffer->descs = 1;
-            return vring_device_peek_table(vr, map, t->idx, addr, len, seg, n, max);
+            return vring_device_peek_last(vr, map, t->idx, addr, len, seg, n, max, buffer);
         }
         if (G_UNLIKELY(len == 0)) {
             return vring_fail(&vr->error, "descriptor of length 0", NULL, t->idx, len);
@@ -301,9 +324,6 @@ VRING_INLINE int vring_device_peek_chain(VringDevice *vr, const bool packed, con
         if (n > 0 && vring_device_check_id(vr, t, buffer->id) < 0) {
             return -EPROTO;
         }
-    }
-    if (n > 0) {
-        buffer->writes = seg[n - 1].flags;
     }
     return n;
 }
@@ -366,6 +386,20 @@ VRING_INLINE void vring_device_end_putting(VringDevice *vr, const bool packed,
     }
 }
 
+/* Moves on in the ring by @descs descriptors, which are used. */
+VRING_INLINE void vring_device_skip_used(const VringDevice *vr, const bool packed,
+                                         VringPutting *p, uint32_t descs)
+{
+    p->idx += descs;
+    if (packed) {
+        p->descs += descs;
+        if (p->idx >= vr->num) {
+            p->idx -= vr->num;
+            p->flags ^= VRING_PACKED_F_AVAIL | VRING_PACKED_F_USED;
+        }
+    }
+}
+
 /* Writes the used element of buffer @id; returns the descriptors (split: 1) that it took. */
 VRING_INLINE uint32_t vring_device_write_used(VringDevice *vr, const bool packed, VringPutting *p,
                                               uint32_t id, uint32_t len)
@@ -380,7 +414,6 @@ VRING_INLINE uint32_t vring_device_write_used(VringDevice *vr, const bool packed
 
         le32_store(&elem->id, id);
         le32_store(&elem->len, len);
-        p->idx++;
     } else {
         const uint64_t meta = vring_packed_meta(len, id, p->flags | (len ? VRING_DESC_F_WRITE : 0));
 
@@ -393,13 +426,8 @@ VRING_INLINE uint32_t vring_device_write_used(VringDevice *vr, const bool packed
             vr->held_idx = (uint16_t)p->idx;
             atomic_store_explicit(&inflight->held, meta, memory_order_relaxed);
         }
-        p->descs += descs;
-        p->idx += descs;
-        if (p->idx >= vr->num) {
-            p->idx -= vr->num;
-            p->flags ^= VRING_PACKED_F_AVAIL | VRING_PACKED_F_USED;
-        }
     }
+    vring_device_skip_used(vr, packed, p, descs);
     /* Before the slot: without it the used position is behind the element. */
     vring_inflight_step();
     atomic_store_explicit(&inflight->slots[id], 0, memory_order_relaxed);

@@ -163,6 +163,29 @@ VRING_INLINE void vring_device_put(VringDevice *vr, const bool packed, uint32_t 
     vring_device_end_putting(vr, packed, &p);
 }
 
+/*
+ * IN_ORDER: puts back ids[0..n), which were taken longest ago, in that order, with one used element;
+ * the driver takes it that all but the last are full (2.7.9, 2.8.8).  Only if config->put_in_order
+ * was set, and for a queue whose record nobody needs after a kill: it may find half of this done.
+ */
+VRING_INLINE void vring_device_put_batch(VringDevice *vr, const bool packed, const uint16_t *ids,
+                                         unsigned int n, uint32_t len)
+{
+    VringPutting p = vring_device_begin_putting(vr, packed);
+    uint32_t skipped = 0;
+    unsigned int i;
+
+    for (i = 0; i + 1 < n; i++) {
+        _Atomic uint64_t *slot = &vr->inflight->slots[ids[i]];
+
+        skipped += vring_slot_descs(atomic_load_explicit(slot, memory_order_relaxed));
+        atomic_store_explicit(slot, 0, memory_order_relaxed);
+    }
+    vring_device_write_used(vr, packed, &p, ids[i], len);
+    vring_device_skip_used(vr, packed, &p, skipped);
+    vring_device_end_putting(vr, packed, &p);
+}
+
 /* Whether something was put (and not held back for IN_ORDER) that is not published. */
 static inline bool vring_device_has_unpublished(const VringDevice *vr, const bool packed)
 {
@@ -206,10 +229,13 @@ static inline void vring_device_publish(VringDevice *vr, const bool packed)
 static inline bool vring_device_needs_call(VringDevice *vr, const bool packed)
 {
     uint16_t old = vr->used_published;
-    uint16_t moved = vr->put_descs;
+    uint16_t moved = 0;
 
     vr->used_published = vr->used_idx;
-    vr->put_descs = 0;
+    if (packed) {
+        moved = vr->put_descs;
+        vr->put_descs = 0;
+    }
     /* Pairs with the driver's fence between its event field and the used index. */
     atomic_thread_fence(memory_order_seq_cst);
     if (packed) {

@@ -9,16 +9,17 @@
  *   begin_adding(); add_one() or add_next() ...; end_adding();      then vring_driver_publish()
  *   begin_collecting(); while (collect_next() > 0) ...; end_collecting();
  *
- * @in_order, VringDriver.in_order, is a constant of the caller's like the format.  Then the ids
+ * @in_order, VringDriver.in_order, is a constant of who collects like the format.  Then the ids
  * follow one another: the free list needs no upkeep, and used elements name only the last buffer
  * of those that they stand for.
  *
  * Threads: as vring-driver.h, which includes this.  Virtio 1.3, sections 2.7 and 2.8.
  */
-#ifndef HW_VIRTIO_VRING_DRIVER_BURST_H
-#define HW_VIRTIO_VRING_DRIVER_BURST_H
-
+#ifndef HW_VIRTIO_VRING_DRIVER_H
+/* This is the middle of that header. */
 #include "hw/virtio/vring-driver.h"
+#elif !defined(HW_VIRTIO_VRING_DRIVER_BURST_H)
+#define HW_VIRTIO_VRING_DRIVER_BURST_H
 
 /* How far a burst of adds has come. */
 typedef struct VringAdding {
@@ -55,31 +56,25 @@ VRING_INLINE void vring_driver_end_adding(VringDriver *vr, const bool packed, co
     vr->num_free = a->num_free;
 }
 
-/* The place after @place in the list of free ones, or in a chain. */
-VRING_INLINE uint32_t vring_driver_next_place(const VringDriver *vr, const bool in_order,
-                                              uint32_t place)
-{
-    if (in_order) {
-        return place + 1 < vr->num ? place + 1 : 0;
-    }
-    return vr->next[place];
-}
-
-/* Writes a descriptor: split, that of @place; packed, the next of the ring. */
-VRING_INLINE void vring_driver_write_desc(VringDriver *vr, const bool packed, VringAdding *a,
-                                          VringSegment seg, uint32_t id, uint32_t place,
-                                          uint32_t flags, uint32_t next)
+/*
+ * Writes a descriptor of @seg at @addr: split, that of @place; packed, the next of the ring.  @first:
+ * it may be the burst's first, which waits for publish.
+ */
+VRING_INLINE void vring_driver_write_desc(VringDriver *vr, const bool packed, const bool first,
+                                          VringAdding *a, VringSegment seg, uint64_t addr,
+                                          uint32_t id, uint32_t place, uint32_t flags,
+                                          uint32_t next)
 {
     VringDesc *desc = &vr->desc[packed ? a->idx : place];
     uint64_t meta;
 
-    le64_store(&desc->addr, seg.addr);
+    le64_store(&desc->addr, addr);
     if (!packed) {
         le64_store(&desc->meta, vring_split_meta(seg.len, seg.flags | flags, next));
         return;
     }
     meta = vring_packed_meta(seg.len, id, seg.flags | flags | a->flags);
-    if (a->held) {
+    if (!first || a->held) {
         le64_store(&desc->meta, meta);
     } else {
         a->held = true;
@@ -101,16 +96,16 @@ VRING_INLINE void vring_driver_write_avail(VringDriver *vr, VringAdding *a, uint
 }
 
 /*
- * As vring_driver_add() for a buffer of one element.  @flags, @writable: INDIRECT and what the
- * table holds; otherwise 0.
+ * As vring_driver_add() for a buffer of one element, which the device finds at @addr.  @flags,
+ * @writable: INDIRECT and what the table holds; otherwise 0.
  */
-VRING_INLINE void vring_driver_add_one(VringDriver *vr, const bool packed, const bool in_order,
-                                       VringAdding *a, VringSegment seg, uint32_t cookie,
+VRING_INLINE void vring_driver_add_one(VringDriver *vr, const bool packed, VringAdding *a,
+                                       VringSegment seg, uint64_t addr, uint32_t cookie,
                                        uint32_t flags, uint32_t writable)
 {
     const uint32_t id = a->free_head;
 
-    a->free_head = vring_driver_next_place(vr, in_order, id);
+    a->free_head = vr->next[id];
     a->num_free--;
     vr->slots[id] = (VringDriverSlot){
         .cookie = cookie,
@@ -119,34 +114,42 @@ VRING_INLINE void vring_driver_add_one(VringDriver *vr, const bool packed, const
         .last = id,
     };
     vr->mirror[id] = (VringSegment){ seg.addr, seg.len, seg.flags | flags };
-    vring_driver_write_desc(vr, packed, a, seg, id, id, flags, 0);
+    vring_driver_write_desc(vr, packed, true, a, seg, addr, id, id, flags, 0);
     if (!packed) {
         vring_driver_write_avail(vr, a, id);
     }
 }
 
-/* As vring_driver_add() for a buffer of two elements or more, flat. */
-VRING_INLINE void vring_driver_add_chain(VringDriver *vr, const bool packed, const bool in_order,
-                                         VringAdding *a, const VringSegment *seg, unsigned int n,
-                                         uint32_t cookie)
+/*
+ * What the device calls the addresses of a buffer's elements: that of element i is at
+ * addrs[i * step].  If it calls them as the caller does they are in the elements themselves.
+ */
+#define VRING_SEGMENT_STEP (sizeof(VringSegment) / sizeof(uint64_t))
+
+/* As vring_driver_add_next() for a buffer of two elements or more, flat. */
+VRING_INLINE void vring_driver_add_chain(VringDriver *vr, const bool packed, VringAdding *a,
+                                         const VringSegment *seg, const uint64_t *addrs,
+                                         const size_t step, unsigned int n, uint32_t cookie)
 {
     const uint32_t id = a->free_head;
-    const VringSegment *last = &seg[n - 1];
-    uint32_t place = id, writable = 0;
+    uint32_t place = id, next = vr->next[id];
+    uint32_t writable = seg->flags & VRING_DESC_F_WRITE ? seg->len : 0;
+    unsigned int left;
 
-    for (;; seg++) {
-        const uint32_t next = vring_driver_next_place(vr, in_order, place);
+    vr->mirror[id] = *seg;
+    vring_driver_write_desc(vr, packed, true, a, *seg, *addrs, id, id, VRING_DESC_F_NEXT, next);
+    for (left = n - 1; left; left--) {
+        const uint32_t more = left > 1 ? VRING_DESC_F_NEXT : 0;
 
+        seg++;
+        addrs += step;
+        place = next;
+        next = vr->next[place];
         vr->mirror[place] = *seg;
         writable += seg->flags & VRING_DESC_F_WRITE ? seg->len : 0;
-        if (seg == last) {
-            a->free_head = next;
-            break;
-        }
-        vring_driver_write_desc(vr, packed, a, *seg, id, place, VRING_DESC_F_NEXT, next);
-        place = next;
+        vring_driver_write_desc(vr, packed, false, a, *seg, *addrs, id, place, more, next);
     }
-    vring_driver_write_desc(vr, packed, a, *last, id, place, 0, 0);
+    a->free_head = next;
     a->num_free -= n;
     vr->slots[id] = (VringDriverSlot){
         .cookie = cookie, .writable = writable, .n_descs = n, .last = place,
@@ -156,25 +159,35 @@ VRING_INLINE void vring_driver_add_chain(VringDriver *vr, const bool packed, con
     }
 }
 
-/* Out of line: writes the indirect table of the next buffer.  Returns the element that names it. */
+/* Out of line: writes the indirect table of buffer @id.  Returns the element that names it. */
 VringSegment vring_driver_write_table(VringDriver *vr, bool packed, uint32_t id,
-                                      const VringSegment *seg, unsigned int n, uint32_t *writable);
+                                      const VringSegment *seg, const uint64_t *addrs,
+                                      size_t step, unsigned int n, uint32_t *writable);
+
+/* By way of an indirect table, however short. */
+VRING_INLINE void vring_driver_add_table(VringDriver *vr, const bool packed, VringAdding *a,
+                                         const VringSegment *seg, const uint64_t *addrs,
+                                         const size_t step, unsigned int n, uint32_t cookie)
+{
+    uint32_t writable;
+    const VringSegment table = vring_driver_write_table(vr, packed, a->free_head, seg, addrs, step,
+                                                        n, &writable);
+
+    vring_driver_add_one(vr, packed, a, table, table.addr, cookie, VRING_DESC_F_INDIRECT,
+                         writable);
+}
 
 /* As vring_driver_add(). */
-VRING_INLINE void vring_driver_add_next(VringDriver *vr, const bool packed, const bool in_order,
-                                        VringAdding *a, const VringSegment *seg, unsigned int n,
-                                        uint32_t cookie)
+VRING_INLINE void vring_driver_add_next(VringDriver *vr, const bool packed, VringAdding *a,
+                                        const VringSegment *seg, const uint64_t *addrs,
+                                        const size_t step, unsigned int n, uint32_t cookie)
 {
     if (n == 1) {
-        vring_driver_add_one(vr, packed, in_order, a, *seg, cookie, 0, 0);
+        vring_driver_add_one(vr, packed, a, *seg, *addrs, cookie, 0, 0);
     } else if (vring_driver_uses_table(vr, n)) {
-        uint32_t writable;
-        VringSegment table = vring_driver_write_table(vr, packed, a->free_head, seg, n, &writable);
-
-        vring_driver_add_one(vr, packed, in_order, a, table, cookie, VRING_DESC_F_INDIRECT,
-                             writable);
+        vring_driver_add_table(vr, packed, a, seg, addrs, step, n, cookie);
     } else {
-        vring_driver_add_chain(vr, packed, in_order, a, seg, n, cookie);
+        vring_driver_add_chain(vr, packed, a, seg, addrs, step, n, cookie);
     }
 }
 
@@ -198,6 +211,7 @@ VRING_INLINE int vring_driver_begin_collecting(VringDriver *vr, const bool packe
                                                const bool in_order, unsigned int want,
                                                VringCollecting *c)
 {
+    const uint16_t known = vr->used_seen - vr->used_idx;
     uint16_t seen = vr->used_seen;
 
     *c = (VringCollecting){
@@ -217,12 +231,16 @@ VRING_INLINE int vring_driver_begin_collecting(VringDriver *vr, const bool packe
     if (packed) {
         return vr->ids_taken ? (int)vr->ids_taken : 1;
     }
-    if ((uint16_t)(seen - vr->used_idx) < want) {
+    if (known < want) {
         /* Acquire: pairs with the device's release of the used index. */
         seen = le16_load_acquire(&vr->used->idx);
         if (G_UNLIKELY((uint16_t)(seen - vr->used_idx) > vring_driver_in_flight(vr, false))) {
             return vring_fail(&vr->error, "used index jumps further than buffers are in flight",
                               "2.7.8", vr->used_idx, seen);
+        }
+        /* Or a batch would lose its end: see vring_driver_has_used(). */
+        if (G_UNLIKELY((uint16_t)(seen - vr->used_idx) < known)) {
+            return vring_fail(&vr->error, "used index goes back", "2.7.8", vr->used_seen, seen);
         }
         vr->used_seen = seen;
     }

@@ -43,7 +43,7 @@
  * that they take one descriptor of the ring: see docs/devel/architecture.rst for when that pays.
  */
 #define VRING_INDIRECT_MIN 3
-#define VRING_INDIRECT_MAX 16   /* entries of a table; longer chains are offered flat */
+#define VRING_INDIRECT_MAX 8    /* entries of a table; longer chains are offered flat */
 
 /* A buffer that the device has. */
 typedef struct VringDriverSlot {
@@ -65,7 +65,8 @@ typedef struct VringDriver {
     VringPackedEvent *device_event;     /* packed */
     VringDriverSlot *slots;     /* by id */
     uint16_t *next;             /* the free list and the links of chains */
-    VringSegment *mirror;       /* elements in flight, along those links; or INDIRECT and none */
+    VringSegment *mirror;       /* elements in flight, along those links; or INDIRECT and none;
+                                 * with the caller's addresses, if the device has others */
     VringSegment *table_mirror; /* indirect: VRING_INDIRECT_MAX for each id */
     VringDesc *tables;          /* indirect: VRING_INDIRECT_MAX entries for each id */
     uint64_t tables_addr;       /* what the device calls them */
@@ -165,10 +166,13 @@ static inline void vring_driver_publish(VringDriver *vr, const bool packed)
 static inline bool vring_driver_needs_kick(VringDriver *vr, const bool packed)
 {
     uint16_t old = vr->avail_published;
-    uint16_t moved = vr->added_descs;
+    uint16_t moved = 0;
 
     vr->avail_published = vr->avail_idx;
-    vr->added_descs = 0;
+    if (packed) {
+        moved = vr->added_descs;
+        vr->added_descs = 0;
+    }
     /* Pairs with the device's fence between its event field and the available index. */
     atomic_thread_fence(memory_order_seq_cst);
     if (packed) {
@@ -216,7 +220,7 @@ VRING_INLINE void vring_driver_add(VringDriver *vr, const bool packed, const Vri
 {
     VringAdding a = vring_driver_begin_adding(vr, packed);
 
-    vring_driver_add_next(vr, packed, vr->in_order, &a, seg, n, cookie);
+    vring_driver_add_next(vr, packed, &a, seg, &seg->addr, VRING_SEGMENT_STEP, n, cookie);
     vring_driver_end_adding(vr, packed, &a, 1);
 }
 
@@ -283,7 +287,7 @@ static inline VringWritten vring_driver_written(const VringDriver *vr,
 }
 
 /*
- * The next piece that the device wrote: it fills the writable elements one after the other
+ * The next piece that the device wrote, as the caller names it: it fills the writable elements one after the other
  * (2.7.8.2), and not more than they hold, as vring_driver_collect() has made sure.
  */
 static inline bool vring_driver_next_written(VringWritten *w, uint64_t *addr, uint32_t *len)
