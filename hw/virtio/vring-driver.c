@@ -46,7 +46,8 @@ int vring_driver_init(VringDriver *vr, const VringConfig *config, VringDesc *tab
     vr->next = g_new(uint16_t, vr->num);
     vr->mirror = g_new0(VringSegment, vr->num);
     if (vr->indirect) {
-        vr->table_mirror = g_new0(VringSegment, (size_t)vr->num * VRING_INDIRECT_MAX);
+        /* Not zeroed: what of it is never used takes no memory. */
+        vr->table_mirror = g_new(VringSegment, (size_t)vr->num * VRING_INDIRECT_MAX);
     }
     for (i = 0; i < vr->num; i++) {
         vr->next[i] = (uint16_t)(i + 1 < vr->num ? i + 1 : 0);
