@@ -117,6 +117,8 @@ def field(path: Path, name: str) -> int:
 
 def start_with_few_files(arguments: list[str], log: Path) -> Svqd:
     """svqd, which inherits our soft limit of open files."""
+    # meson has malloc() fill what it returns: then all of that is resident, used or not.
+    os.environ.pop('MALLOC_PERTURB_', None)
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (SOFT_FILES, limits[1]))
     try:
