@@ -181,12 +181,24 @@ static void test_next_vmm(void)
     dirty_world_cleanup(w);
 }
 
+static bool log_has_all(const DirtyLogFile *log, const Vmm *v)
+{
+    unsigned int i;
+
+    for (i = 0; i < VMM_REGIONS; i++) {
+        if (!log_has(log, v->regions[i].gpa) ||
+            !log_has(log, v->regions[i].gpa + (v->regions[i].size - 1))) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* Rings that go on from their records: nobody knows what was written before, so it is all. */
 static void test_rings_that_go_on(void)
 {
     DirtyWorld world, *w = &world;
     Vmm *v = &w->rig.vmm;
-    unsigned int i;
 
     dirty_world_init(w, &rig_formats[3], 0, 0, 0);
     dirty_log_file_init(&w->logs[0], 0, DIRTY_LOG_BYTES);
@@ -197,14 +209,31 @@ static void test_rings_that_go_on(void)
     vmm_do(v, VHOST_USER_SET_STATUS, 0, 0xf);
     dirty_world_set_logging(w, true);
     g_assert_cmphex(dirty_world_try_log(w, &w->logs[0], DIRTY_LOG_BYTES), ==, 0);
-    for (i = 0; i < VMM_REGIONS; i++) {
-        g_assert_true(log_has(&w->logs[0], v->regions[i].gpa));
-        g_assert_true(log_has(&w->logs[0], v->regions[i].gpa + (v->regions[i].size - 1)));
-    }
+    g_assert_true(log_has_all(&w->logs[0], v));
     /* Once, that is. */
     dirty_memory_take_log(w->memory, &w->logs[0]);
     g_assert_cmphex(dirty_world_try_log(w, &w->logs[0], DIRTY_LOG_BYTES), ==, 0);
     g_assert_true(dirty_log_file_is_clean(&w->logs[0]));
+    dirty_world_cleanup(w);
+}
+
+/* The same where the log is there before they go on. */
+static void test_rings_that_go_on_logged(void)
+{
+    DirtyWorld world, *w = &world;
+    Vmm *v = &w->rig.vmm;
+
+    dirty_world_init(w, &rig_formats[3], 0, 0, 0);
+    dirty_log_file_init(&w->logs[0], 0, DIRTY_LOG_BYTES);
+    dirty_world_pass_buffer(w, 0, 0);
+    v->features |= DIRTY_LOG_ALL;
+    vmm_connect(v, w->rig.path);
+    vmm_begin(v, vmm_get(v, VHOST_USER_GET_PROTOCOL_FEATURES));
+    g_assert_cmphex(dirty_world_try_log(w, &w->logs[0], DIRTY_LOG_BYTES), ==, 0);
+    g_assert_false(log_has_all(&w->logs[0], v));
+    dirty_world_start_rings(w, VMM_START);
+    vmm_do(v, VHOST_USER_SET_STATUS, 0, 0xf);
+    g_assert_true(log_has_all(&w->logs[0], v));
     dirty_world_cleanup(w);
 }
 
@@ -254,6 +283,7 @@ int main(int argc, char **argv)
     g_test_add_func("/dirty-log-messages/logged-from-the-start", test_logged_from_the_start);
     g_test_add_func("/dirty-log-messages/log-ends-with-its-vmm", test_next_vmm);
     g_test_add_func("/dirty-log-messages/rings-that-go-on", test_rings_that_go_on);
+    g_test_add_func("/dirty-log-messages/rings-that-go-on-logged", test_rings_that_go_on_logged);
     g_test_add_func("/dirty-log-messages/log-after-restart", test_log_after_restart);
     rig_test_add("/dirty-log-messages/toggled-queue", test_toggled_queue);
     return rig_test_run();
