@@ -38,6 +38,24 @@ static void mark_elements(const DirtyLog *log, DirtyLogCache *dirty, uint64_t gp
     }
 }
 
+/* The used index and the elements that were published with it. */
+static void mark_used_ring(const VringDevice *guest, const DirtyLog *log, DirtyLogCache *dirty,
+                           uint64_t gpa)
+{
+    const uint32_t first = guest->used_published & guest->mask;
+    const uint32_t n = (uint16_t)(guest->used_idx - guest->used_published);
+    const uint64_t end = gpa + offsetof(VringUsed, ring) + (first + n) * sizeof(VringUsedElem);
+
+    /* Most used rings lie in one page. */
+    if (first + n <= guest->num && (gpa ^ (end - 1)) >> DIRTY_LOG_PAGE_BITS == 0) {
+        dirty_log_mark(log, dirty, gpa, 1);
+        return;
+    }
+    dirty_log_mark(log, dirty, gpa + offsetof(VringUsed, idx), sizeof(le16));
+    mark_elements(log, dirty, gpa + offsetof(VringUsed, ring), sizeof(VringUsedElem), guest->num,
+                  first, n);
+}
+
 void svq_log_used(const ShadowVirtqueue *svq, const SvqLogging *logging)
 {
     const VringDevice *guest = &svq->guest;
@@ -51,10 +69,7 @@ void svq_log_used(const ShadowVirtqueue *svq, const SvqLogging *logging)
         mark_elements(log, &dirty, logging->desc_gpa, sizeof(VringDesc), guest->num,
                       guest->used_published, guest->put_descs);
     } else {
-        dirty_log_mark(log, &dirty, logging->device_gpa + offsetof(VringUsed, idx), sizeof(le16));
-        mark_elements(log, &dirty, logging->device_gpa + offsetof(VringUsed, ring),
-                      sizeof(VringUsedElem), guest->num, guest->used_published & guest->mask,
-                      (uint16_t)(guest->used_idx - guest->used_published));
+        mark_used_ring(guest, log, &dirty, logging->device_gpa);
     }
     dirty_log_flush(log, &dirty);
 }

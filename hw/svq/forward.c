@@ -129,9 +129,11 @@ VRING_INLINE int forward_plain(ShadowVirtqueue *svq, const bool guest_packed,
                              seg.addr + range->iova_delta, buffer.id, 0, 0);
         vring_device_accept(guest, guest_packed, NULL, &taking, &buffer);
     }
-    vring_device_end_taking(guest, guest_packed, &taking);
-    vring_driver_end_adding(shadow, shadow_packed, &adding, n);
-    *done = n;
+    if (n) {
+        vring_device_end_taking(guest, guest_packed, &taking);
+        vring_driver_end_adding(shadow, shadow_packed, &adding, n);
+        *done = n;
+    }
     if (n == max) {
         return guest_packed || guest->avail_idx != guest->avail_seen;
     }
@@ -159,6 +161,7 @@ VRING_INLINE int forward_any(ShadowVirtqueue *svq, const bool guest_packed,
     /* Of what is known already: the driver's index was read in this burst, and not twice. */
     int n = vring_device_begin_taking(guest, guest_packed, 0, &taking);
 
+    svq->need_room = 1;
     max = MIN(guest_packed ? SVQ_BURST : (unsigned int)n, svq->burst_limit - offering->done);
     for (i = 0; i < max; i++) {
         n = vring_device_peek(guest, guest_packed, &taking, &buffer);
@@ -242,7 +245,6 @@ VRING_INLINE unsigned int offer_burst(ShadowVirtqueue *svq, const bool guest_pac
     if (shadow->num_free < svq->need_room) {
         return 0;
     }
-    svq->need_room = 1;
     ret = forward_plain(svq, guest_packed, shadow_packed, map, &done, &bytes);
     if (G_UNLIKELY(ret > 0)) {
         Offering offering = { map, done, bytes };

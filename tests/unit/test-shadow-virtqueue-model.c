@@ -580,6 +580,7 @@ static void kill_and_start(World *world)
     vring_device_cleanup(&svq->guest);
     vring_driver_cleanup(&svq->shadow);
     g_clear_pointer(&svq->segments, g_free);
+    g_clear_pointer(&svq->addrs, g_free);
     atomic_store(&svq->state, SVQ_QUEUE_STOPPED);
     shadow_virtqueue_free(svq);
     vring_device_cleanup(&world->device);
